@@ -1,0 +1,26 @@
+//! What do the words mean? The vocabulary that every other module shares; it knows none of them.
+//!
+//! Ids are validated when they are made, embeddings have unit length when they are made, horizons are
+//! sorted when they are made: a function that receives one of these types need not check it again.
+
+mod embedding;
+mod event;
+mod filter;
+mod horizon;
+mod id;
+mod item;
+mod luma;
+mod pixels;
+mod scored;
+mod time;
+
+pub use embedding::{Embedding, EmbeddingError, dot};
+pub use event::{Event, EventKind, UnknownEventKind};
+pub use filter::{Condition, Filter, Test};
+pub use horizon::{Horizons, HorizonsError};
+pub use id::{EventId, IdError, ItemId, ItemNo, MAX_ID_BYTES, SessionId, UserId, UserKey};
+pub use item::{Attribute, Item, ItemError};
+pub use luma::{LUMA_SIDE, LumaThumb};
+pub use pixels::{Fit, InputSize, Motion, Pixels};
+pub use scored::Scored;
+pub use time::{Clock, ManualClock, SystemClock, Timestamp};

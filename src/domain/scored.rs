@@ -1,0 +1,44 @@
+//! How good is an item, in the eyes of one source?
+
+use super::ItemNo;
+
+/// An item and its score; higher is better. What a unit of score means is the source's affair.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scored {
+    /// The item.
+    pub item: ItemNo,
+    /// Its score; finite.
+    pub score: f32,
+}
+
+impl Scored {
+    /// Sorts best first and keeps `limit`; equal scores in the order of their numbers, so that answers are
+    /// the same from run to run.
+    pub fn keep_best(scored: &mut Vec<Self>, limit: usize) {
+        let order = |a: &Self, b: &Self| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item));
+        if scored.len() > limit {
+            if limit == 0 {
+                scored.clear();
+                return;
+            }
+            scored.select_nth_unstable_by(limit - 1, order);
+            scored.truncate(limit);
+        }
+        scored.sort_unstable_by(order);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_are_kept_in_order() {
+        let mut list: Vec<Scored> =
+            [(0, 1.0), (1, 3.0), (2, 3.0), (3, 2.0)].map(|(i, score)| Scored { item: ItemNo(i), score }).into();
+        Scored::keep_best(&mut list, 3);
+        assert_eq!(list.iter().map(|s| s.item.0).collect::<Vec<_>>(), [1, 2, 3]);
+        Scored::keep_best(&mut list, 0);
+        assert!(list.is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! Embedding in, neighbours out: which items look like this?

@@ -1,0 +1,1 @@
+//! Pixels in, embedding out: which model runs where, and who waits for whom?

@@ -1,0 +1,2 @@
+//! UpNext.
+fn main() {}

@@ -1,0 +1,1 @@
+//! How likely is each candidate, and by when? Features, hazards, re-ranking, reasons; pure.

@@ -1,0 +1,1 @@
+//! Who may ask, and what must nobody read? API keys, TLS material, pseudonyms.

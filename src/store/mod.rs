@@ -1,0 +1,1 @@
+//! What must survive a crash? The log, the catalogue and the secrets on disk.

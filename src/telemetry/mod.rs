@@ -1,0 +1,1 @@
+//! How is the service doing? Metrics and logs.
