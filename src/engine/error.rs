@@ -1,0 +1,70 @@
+//! Why could the engine not do it?
+
+use std::time::Duration;
+
+use crate::domain::ItemId;
+
+/// What can go wrong in a use case. The `api` gives each a status and a stable code; texts that name internals
+/// stay in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A picture is in no format that the service reads.
+    #[error("the {what} is not in a supported format{}", .detected.map(|d| format!(" (it looks like {d})")).unwrap_or_default())]
+    UnsupportedImage {
+        /// Which picture.
+        what: String,
+        /// What its first bytes look like.
+        detected: Option<&'static str>,
+    },
+    /// A picture is damaged.
+    #[error("the {what} cannot be decoded: {reason}")]
+    BadImage {
+        /// Which picture.
+        what: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A picture has too many bytes or pixels.
+    #[error("the {what} is too large: {reason}")]
+    ImageTooLarge {
+        /// Which picture.
+        what: String,
+        /// Which limit it breaks.
+        reason: String,
+    },
+    /// A field has a value that cannot be used.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// The field, by its name on the wire.
+        field: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// There is no such item.
+    #[error("no item {0}")]
+    UnknownItem(ItemId),
+    /// There is no such session.
+    #[error("no such session")]
+    UnknownSession,
+    /// The item has no picture to search with.
+    #[error("item {0} has no image")]
+    ItemWithoutImage(ItemId),
+    /// Too much is waiting already.
+    #[error("the service is busy")]
+    Busy {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The answer would have come too late.
+    #[error("the deadline passed")]
+    DeadlinePassed,
+    /// There is no room on the disk.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The service is stopping.
+    #[error("the service is shutting down")]
+    ShuttingDown,
+    /// Something inside failed; the text is for the log only.
+    #[error("internal: {0}")]
+    Internal(String),
+}
