@@ -1,0 +1,150 @@
+//! Which items are there, and which number does each have in this process?
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::ImageView;
+use crate::domain::{Item, ItemId, ItemNo};
+
+/// An item of the catalogue and its pictures.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    /// The item.
+    pub(super) item: Arc<Item>,
+    /// Its pictures, in their order.
+    pub(super) images: Arc<[ImageView]>,
+}
+
+/// Items by id and by number. An id keeps its number for as long as the process runs, also when its item is
+/// deleted or has not arrived yet: events may come before the item that they name.
+#[derive(Debug)]
+pub(super) struct Catalogue {
+    numbers: HashMap<ItemId, ItemNo>,
+    ids: Vec<ItemId>,
+    /// By number; `None` for ids that only events have named, and for deleted items.
+    entries: Vec<Option<Entry>>,
+    /// Ids of present items in their order, for pages.
+    present: BTreeMap<ItemId, ItemNo>,
+    /// The most ids that are given a number; events on further unknown items are logged but not learned from.
+    max_ids: usize,
+}
+
+impl Catalogue {
+    pub(super) fn new(max_ids: usize) -> Self {
+        Self { numbers: HashMap::new(), ids: Vec::new(), entries: Vec::new(), present: BTreeMap::new(), max_ids }
+    }
+
+    /// The number of `id`, a new one if it has none; `None` once all numbers are given out.
+    pub(super) fn number_or_assign(&mut self, id: &ItemId) -> Option<ItemNo> {
+        if let Some(&no) = self.numbers.get(id) {
+            return Some(no);
+        }
+        if self.ids.len() >= self.max_ids {
+            return None;
+        }
+        let no = ItemNo(u32::try_from(self.ids.len()).ok()?);
+        self.numbers.insert(id.clone(), no);
+        self.ids.push(id.clone());
+        self.entries.push(None);
+        Some(no)
+    }
+
+    /// The number of `id`, if it has one.
+    pub(super) fn number(&self, id: &ItemId) -> Option<ItemNo> {
+        self.numbers.get(id).copied()
+    }
+
+    /// The id behind a number.
+    pub(super) fn id(&self, no: ItemNo) -> Option<&ItemId> {
+        self.ids.get(no.index())
+    }
+
+    /// The item behind a number, if it is present.
+    pub(super) fn entry(&self, no: ItemNo) -> Option<&Entry> {
+        self.entries.get(no.index())?.as_ref()
+    }
+
+    /// The present item of this id.
+    pub(super) fn find(&self, id: &ItemId) -> Option<(ItemNo, &Entry)> {
+        let no = self.number(id)?;
+        Some((no, self.entry(no)?))
+    }
+
+    /// Puts an item at its number; `true` if it is new. The number must come from this catalogue.
+    pub(super) fn put(&mut self, no: ItemNo, entry: Entry) -> bool {
+        let id = entry.item.id.clone();
+        let Some(place) = self.entries.get_mut(no.index()) else {
+            return false;
+        };
+        *place = Some(entry);
+        self.present.insert(id, no).is_none()
+    }
+
+    /// Takes an item out; its id keeps its number.
+    pub(super) fn remove(&mut self, id: &ItemId) -> Option<ItemNo> {
+        let no = self.present.remove(id)?;
+        if let Some(place) = self.entries.get_mut(no.index()) {
+            *place = None;
+        }
+        Some(no)
+    }
+
+    /// Up to `limit` present items in the order of their ids, from `from` on.
+    pub(super) fn page(&self, from: Option<&ItemId>, limit: usize) -> impl Iterator<Item = &Entry> {
+        let start = from.map_or(std::ops::Bound::Unbounded, |id| std::ops::Bound::Included(id.clone()));
+        self.present.range((start, std::ops::Bound::Unbounded)).take(limit).filter_map(|(_, &no)| self.entry(no))
+    }
+
+    /// How many items are present.
+    pub(super) fn len(&self) -> usize {
+        self.present.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(text: &str) -> ItemId {
+        ItemId::new(text).unwrap()
+    }
+
+    fn entry(text: &str) -> Entry {
+        Entry { item: Arc::new(Item::new(id(text))), images: Arc::new([]) }
+    }
+
+    #[test]
+    fn an_id_keeps_its_number() {
+        let mut catalogue = Catalogue::new(10);
+        let no = catalogue.number_or_assign(&id("a")).unwrap();
+        assert!(catalogue.find(&id("a")).is_none(), "named by an event only");
+        assert!(catalogue.put(no, entry("a")));
+        assert!(!catalogue.put(no, entry("a")));
+        assert_eq!(catalogue.remove(&id("a")), Some(no));
+        assert_eq!(catalogue.remove(&id("a")), None);
+        assert_eq!(catalogue.number_or_assign(&id("a")), Some(no));
+        assert_eq!(catalogue.len(), 0);
+    }
+
+    #[test]
+    fn numbers_are_bounded() {
+        let mut catalogue = Catalogue::new(1);
+        assert!(catalogue.number_or_assign(&id("a")).is_some());
+        assert!(catalogue.number_or_assign(&id("b")).is_none());
+        assert!(catalogue.number_or_assign(&id("a")).is_some());
+    }
+
+    #[test]
+    fn pages_go_by_id() {
+        let mut catalogue = Catalogue::new(10);
+        for name in ["c", "a", "b"] {
+            let no = catalogue.number_or_assign(&id(name)).unwrap();
+            catalogue.put(no, entry(name));
+        }
+        let names = |from: Option<&ItemId>, n| -> Vec<String> {
+            catalogue.page(from, n).map(|e| e.item.id.as_str().to_owned()).collect()
+        };
+        assert_eq!(names(None, 2), ["a", "b"]);
+        assert_eq!(names(Some(&id("b")), 5), ["b", "c"]);
+    }
+}
