@@ -166,8 +166,9 @@ impl Store {
         self.submit(bytes, |done| Write::Items { items: writes, done }).await
     }
 
-    /// Deletes an item; when it returns the deletion is durable. `false` if there was no such item.
-    pub async fn delete_item(&self, item_id: &ItemId) -> Result<bool, StoreError> {
+    /// Deletes an item; when it returns the deletion is durable. Gives its sequence number in the log, or `None` if
+    /// there was no such item.
+    pub async fn delete_item(&self, item_id: &ItemId) -> Result<Option<u64>, StoreError> {
         let item_id = item_id.as_str().to_owned();
         self.submit(item_id.len(), |done| Write::Delete { item_id, done }).await
     }

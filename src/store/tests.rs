@@ -166,8 +166,8 @@ async fn items_change_and_go_and_leave_entries_in_the_log() {
     let mut changed = item("b", vec![image(9)]);
     changed.item.title = "Another".into();
     store.put_items(vec![changed.clone()]).await.unwrap();
-    assert!(store.delete_item(&item_id("c")).await.unwrap());
-    assert!(!store.delete_item(&item_id("c")).await.unwrap(), "it is gone already");
+    assert_eq!(store.delete_item(&item_id("c")).await.unwrap(), Some(5));
+    assert_eq!(store.delete_item(&item_id("c")).await.unwrap(), None, "it is gone already");
     assert_eq!(store.item_count().unwrap(), 2);
 
     let mut ids = Vec::new();

@@ -27,7 +27,7 @@ pub(super) enum Write {
     /// Put items into the catalogue.
     Items { items: Vec<ItemWrite>, done: Done<Vec<u64>> },
     /// Take an item out of the catalogue.
-    Delete { item_id: String, done: Done<bool> },
+    Delete { item_id: String, done: Done<Option<u64>> },
 }
 
 /// One item to be put.
@@ -64,7 +64,7 @@ pub(super) struct Writer {
 enum Answer {
     Events(Done<Vec<Appended>>, Vec<Appended>),
     Items(Done<Vec<u64>>, Vec<u64>),
-    Delete(Done<bool>, bool),
+    Delete(Done<Option<u64>>, Option<u64>),
 }
 
 impl Writer {
@@ -165,9 +165,10 @@ impl Writer {
                         }
                     }
                     Write::Delete { item_id, done } => {
-                        answers.push(Answer::Delete(done, false));
-                        let Some(Answer::Delete(_, existed)) = answers.last_mut() else { continue };
-                        *existed = tables.delete(&mut sequence, &item_id).map_err(|e| fail(e.into()))?;
+                        answers.push(Answer::Delete(done, None));
+                        let Some(Answer::Delete(_, deleted)) = answers.last_mut() else { continue };
+                        let existed = tables.delete(&mut sequence, &item_id).map_err(|e| fail(e.into()))?;
+                        *deleted = existed.then_some(sequence);
                     }
                 }
             }
@@ -247,7 +248,7 @@ impl Answer {
         match self {
             Self::Events(done, appended) => drop(done.send(Ok(appended))),
             Self::Items(done, sequences) => drop(done.send(Ok(sequences))),
-            Self::Delete(done, existed) => drop(done.send(Ok(existed))),
+            Self::Delete(done, deleted) => drop(done.send(Ok(deleted))),
         }
     }
 
