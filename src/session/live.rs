@@ -1,0 +1,264 @@
+//! What do we know about one session that is going on?
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{SessionLimits, Trajectory};
+use crate::domain::{Embedding, EventKind, ItemNo, LumaThumb, Motion, Timestamp, UserKey};
+
+/// An item that the viewer turned to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionItem {
+    /// The item.
+    pub item: ItemNo,
+    /// When.
+    pub at: Timestamp,
+    /// How: a kind of [engagement](EventKind::is_engagement).
+    pub kind: EventKind,
+}
+
+/// One session: who, on what, and what was on their screen. Bounded; see [`LiveSession::heap_bytes`].
+#[derive(Debug, Clone)]
+pub struct LiveSession {
+    /// The viewer, if known.
+    pub user: Option<UserKey>,
+    /// The viewer's region, in the client's terms.
+    pub region: Option<Arc<str>>,
+    /// The viewer's kind of device, in the client's terms.
+    pub device: Option<Arc<str>>,
+    /// The item on screen.
+    pub playing: Option<ItemNo>,
+    /// Where in the playing item's media the viewer was at [`position_at`](Self::position_at), in seconds.
+    pub position_s: Option<f32>,
+    /// When the position was told.
+    pub position_at: Timestamp,
+    /// When the session was first heard of.
+    pub started_at: Timestamp,
+    /// When it was last heard of.
+    pub last_seen: Timestamp,
+    /// How many frames reused the embedding of a predecessor that looked the same.
+    pub frames_skipped: u64,
+    /// What moved between the last two frames.
+    pub motion: Motion,
+    items: VecDeque<SessionItem>,
+    /// Oldest first, so that the oldest is forgotten first.
+    seen_in_order: VecDeque<ItemNo>,
+    /// The same items by number, to search.
+    seen_sorted: Vec<ItemNo>,
+    trajectory: Trajectory,
+    last_thumb: Option<LumaThumb>,
+    /// The frame that the last embedding was made from. Repeats are told by their difference from this one, so that a slow
+    /// pan, of which each frame resembles the one before, does not keep an old embedding for ever.
+    embedded_thumb: Option<LumaThumb>,
+    max_items: usize,
+    max_seen: usize,
+}
+
+impl LiveSession {
+    /// A session that was first heard of at `now`.
+    pub fn new(now: Timestamp, limits: &SessionLimits) -> Self {
+        Self {
+            user: None,
+            region: None,
+            device: None,
+            playing: None,
+            position_s: None,
+            position_at: now,
+            started_at: now,
+            last_seen: now,
+            frames_skipped: 0,
+            motion: Motion::default(),
+            items: VecDeque::new(),
+            seen_in_order: VecDeque::new(),
+            seen_sorted: Vec::new(),
+            trajectory: Trajectory::default(),
+            last_thumb: None,
+            embedded_thumb: None,
+            max_items: limits.max_items.max(1),
+            max_seen: limits.max_seen.max(1),
+        }
+    }
+
+    /// Takes in something that the viewer did at `at`.
+    ///
+    /// Engagements join [`items`](Self::items), in order of time even when they arrive late; all kinds but impressions mark the item as
+    /// seen. What is on screen changes with clicks and plays, ends with finish and skip, and only moves forward in time.
+    pub fn observe_event(
+        &mut self,
+        kind: EventKind,
+        item: ItemNo,
+        at: Timestamp,
+        position_s: Option<f32>,
+        watched_s: Option<f32>,
+    ) {
+        self.started_at = self.started_at.min(at);
+        self.last_seen = self.last_seen.max(at);
+        if kind.is_engagement() {
+            let place = self.items.iter().rposition(|earlier| earlier.at <= at).map_or(0, |index| index + 1);
+            self.items.insert(place, SessionItem { item, at, kind });
+            if self.items.len() > self.max_items {
+                self.items.pop_front();
+            }
+        }
+        if kind != EventKind::Impression {
+            self.mark_seen(item);
+        }
+        if at < self.position_at {
+            return;
+        }
+        match kind {
+            EventKind::Click | EventKind::Play | EventKind::Progress => {
+                let position_s = position_s.or(watched_s).or((self.playing != Some(item)).then_some(0.0));
+                self.show(item, position_s, at);
+            }
+            EventKind::Finish | EventKind::Skip => {
+                if self.playing == Some(item) {
+                    self.playing = None;
+                    self.position_s = None;
+                    self.position_at = at;
+                }
+            }
+            EventKind::Impression
+            | EventKind::Like
+            | EventKind::Dislike
+            | EventKind::Share
+            | EventKind::Save
+            | EventKind::Rate
+            | EventKind::Purchase => {}
+        }
+    }
+
+    /// Notes that `item` is on screen, at `position_s` if that is known.
+    pub fn show(&mut self, item: ItemNo, position_s: Option<f32>, at: Timestamp) {
+        if self.playing != Some(item) {
+            self.playing = Some(item);
+            self.position_s = None;
+        }
+        self.last_seen = self.last_seen.max(at);
+        if let Some(position_s) = position_s.filter(|p| p.is_finite() && *p >= 0.0) {
+            self.position_s = Some(position_s);
+            self.position_at = at;
+        }
+    }
+
+    /// Takes in a frame at `at_s` seconds of media time that was embedded.
+    pub fn observe_frame(
+        &mut self,
+        at_s: f64,
+        thumb: LumaThumb,
+        motion: Motion,
+        embedding: &Embedding,
+        now: Timestamp,
+    ) {
+        self.last_seen = self.last_seen.max(now);
+        self.motion = motion;
+        self.trajectory.observe(at_s, embedding, motion);
+        self.embedded_thumb = Some(thumb.clone());
+        self.last_thumb = Some(thumb);
+    }
+
+    /// Takes in a frame that looks like the one last embedded, and so was not embedded.
+    pub fn observe_repeated_frame(&mut self, at_s: f64, thumb: LumaThumb, motion: Motion, now: Timestamp) {
+        self.last_seen = self.last_seen.max(now);
+        self.motion = motion;
+        self.trajectory.observe_repeat(at_s, motion);
+        self.frames_skipped += 1;
+        self.last_thumb = Some(thumb);
+    }
+
+    /// The engagements, oldest first; at most [`SessionLimits::max_items`].
+    pub fn items(&self) -> impl DoubleEndedIterator<Item = SessionItem> + ExactSizeIterator + '_ {
+        self.items.iter().copied()
+    }
+
+    /// Whether the viewer has had anything to do with the item (an impression does not count).
+    pub fn has_seen(&self, item: ItemNo) -> bool {
+        self.seen_sorted.binary_search(&item).is_ok()
+    }
+
+    /// The course of the frames.
+    pub fn trajectory(&self) -> &Trajectory {
+        &self.trajectory
+    }
+
+    /// The last frame's fingerprint, to measure motion against.
+    pub fn last_thumb(&self) -> Option<&LumaThumb> {
+        self.last_thumb.as_ref()
+    }
+
+    /// The fingerprint of the frame last embedded, to tell repeats by.
+    pub fn embedded_thumb(&self) -> Option<&LumaThumb> {
+        self.embedded_thumb.as_ref()
+    }
+
+    /// The last frame's embedding (or that of the frame it repeats).
+    pub fn last_embedding(&self) -> Option<&Embedding> {
+        self.trajectory.last()
+    }
+
+    /// A copy of what recommending needs.
+    pub fn view(&self) -> SessionView {
+        SessionView {
+            user: self.user,
+            region: self.region.clone(),
+            device: self.device.clone(),
+            playing: self.playing,
+            position_s: self.position_s,
+            position_at: self.position_at,
+            started_at: self.started_at,
+            last_seen: self.last_seen,
+            motion: self.motion,
+            items: self.items.iter().copied().collect(),
+            seen: self.seen_sorted.clone(),
+            trajectory: self.trajectory.clone(),
+        }
+    }
+
+    /// Heap bytes in use, but for the (shared) region and device.
+    pub fn heap_bytes(&self) -> usize {
+        let thumbs = [&self.last_thumb, &self.embedded_thumb].into_iter().flatten().count() * size_of::<[u8; 1024]>();
+        self.items.capacity() * size_of::<SessionItem>()
+            + (self.seen_in_order.capacity() + self.seen_sorted.capacity()) * size_of::<ItemNo>()
+            + self.trajectory.heap_bytes()
+            + thumbs
+    }
+
+    fn mark_seen(&mut self, item: ItemNo) {
+        let Err(place) = self.seen_sorted.binary_search(&item) else { return };
+        self.seen_sorted.insert(place, item);
+        self.seen_in_order.push_back(item);
+        if self.seen_in_order.len() > self.max_seen
+            && let Some(oldest) = self.seen_in_order.pop_front()
+            && let Ok(place) = self.seen_sorted.binary_search(&oldest)
+        {
+            self.seen_sorted.remove(place);
+        }
+    }
+}
+
+/// What recommending needs to know of a session, copied out of the table. The fields are those of [`LiveSession`].
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "documented on LiveSession")]
+pub struct SessionView {
+    pub user: Option<UserKey>,
+    pub region: Option<Arc<str>>,
+    pub device: Option<Arc<str>>,
+    pub playing: Option<ItemNo>,
+    pub position_s: Option<f32>,
+    pub position_at: Timestamp,
+    pub started_at: Timestamp,
+    pub last_seen: Timestamp,
+    pub motion: Motion,
+    /// The engagements, oldest first.
+    pub items: Vec<SessionItem>,
+    /// The items seen, in ascending order.
+    pub seen: Vec<ItemNo>,
+    pub trajectory: Trajectory,
+}
+
+impl SessionView {
+    /// Whether the viewer has had anything to do with the item.
+    pub fn has_seen(&self, item: ItemNo) -> bool {
+        self.seen.binary_search(&item).is_ok()
+    }
+}
