@@ -1,0 +1,343 @@
+//! What did sessions like this one turn to? Nearest neighbours among recent sessions.
+//!
+//! Vector-multiplication-indexed session kNN (Kersbergen, Sprangers, Schelter: Serenade, SIGMOD 2022), made
+//! incremental: sessions live in a ring, each item knows the most recent sessions that touched it, and both grow with
+//! every event. Call [`SessionKnn::candidates`], then look up single items in the scratch.
+//!
+//! What may be lost: the oldest sessions when the ring is full, an item's older sessions beyond the recency sample, and
+//! a session's first items beyond its bound.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+
+use super::score_table::ScoreTable;
+use super::{CollabLimits, MAX_ITEMS};
+use crate::domain::{ItemNo, Scored, Timestamp};
+
+/// Marks an item that occurred earlier in the same stored session.
+const REPEAT: u32 = 1 << 31;
+
+/// How many of the session's last positions look for neighbours.
+const QUERY_POSITIONS: usize = 4;
+
+/// By how much a neighbour counts less for each position between its match and the present.
+const MATCH_DECAY: f32 = 0.1;
+
+/// Incremental session-kNN. Readable while it is updated; an update takes about a microsecond.
+#[derive(Debug)]
+pub struct SessionKnn {
+    // One lock: an update is far shorter than a query, and queries do not exclude each other.
+    state: RwLock<State>,
+    /// At most this many sessions an item, and altogether, are looked at.
+    recency_sample: usize,
+    /// At most this many sessions vote.
+    neighbours: usize,
+    /// At most this many items of a session are kept.
+    session_items: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Session `n` (counted from the first ever) is at `n % capacity`; the capacity is a power of two.
+    sessions: Vec<StoredSession>,
+    capacity: u32,
+    /// The number that the next session gets. Wraps around, so it is only compared by distance.
+    next: u32,
+    /// The number of each session that is still in the ring.
+    numbers: HashMap<u64, u32>,
+    items: Vec<Postings>,
+}
+
+#[derive(Debug, Default)]
+struct StoredSession {
+    key: u64,
+    /// In the order in which they came, repeats marked with [`REPEAT`].
+    items: Vec<u32>,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Postings {
+    /// Sessions that touched the item, the latest last. Cut back to the sample when it is twice as long.
+    sessions: Vec<u32>,
+    /// How many sessions in the ring hold the item.
+    holders: u32,
+    forgotten: bool,
+}
+
+/// What sessions like this one say about one item.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct SessionVote {
+    /// Sum of the neighbours' similarity, decayed by the distance of the match, times the item's idf; at least 0.
+    pub score: f32,
+    /// Share of the neighbours' weight in which the item comes directly after the current one; 0 or more, and more
+    /// than 1 only when neighbours go back and forth.
+    pub follow_share: f32,
+}
+
+/// Working memory of a query and its result; keep one a thread and use it again.
+#[derive(Debug, Default)]
+pub struct SessionKnnScratch {
+    overlap: ScoreTable,
+    neighbours: Vec<(u32, f32)>,
+    votes: ScoreTable,
+    total_weight: f32,
+}
+
+impl SessionKnnScratch {
+    /// What the last query found out about `item`; zeros if it was not in any neighbour.
+    pub fn vote(&self, item: ItemNo) -> SessionVote {
+        let [score, follow_share] = self.votes.get(item.0).unwrap_or_default();
+        SessionVote { score, follow_share }
+    }
+
+    /// The sum of the neighbours' similarities in the last query; 0 when there were none.
+    pub fn total_weight(&self) -> f32 {
+        self.total_weight
+    }
+
+    /// Forgets the last query, so that its votes cannot be taken for those of a request that skipped this source.
+    pub fn clear(&mut self) {
+        self.overlap.clear();
+        self.votes.clear();
+        self.neighbours.clear();
+        self.total_weight = 0.0;
+    }
+}
+
+impl SessionKnn {
+    /// An empty index within `limits`.
+    pub fn new(limits: &CollabLimits) -> Self {
+        Self {
+            state: RwLock::new(State {
+                sessions: Vec::new(),
+                capacity: u32::try_from(limits.sessions.clamp(2, 1 << 28).next_power_of_two()).unwrap_or(1 << 28),
+                next: 0,
+                numbers: HashMap::new(),
+                items: Vec::new(),
+            }),
+            recency_sample: limits.recency_sample.max(1),
+            neighbours: limits.neighbours.max(1),
+            session_items: limits.session_items.max(2),
+        }
+    }
+
+    /// The best items for a session that went through `history` (oldest first), without the last item of it, best
+    /// first into `best`. The session's own record, if there is one under `exclude_session`, does not vote. `scratch`
+    /// then answers for single items.
+    pub fn candidates(
+        &self,
+        history: &[(ItemNo, Timestamp)],
+        exclude_session: Option<u64>,
+        limit: usize,
+        scratch: &mut SessionKnnScratch,
+        best: &mut Vec<Scored>,
+    ) {
+        best.clear();
+        scratch.clear();
+        let Some(&(current, _)) = history.last() else { return };
+        let recent = &history[history.len().saturating_sub(QUERY_POSITIONS)..];
+        {
+            let state = self.state.read();
+            self.gather(&state, recent, exclude_session, scratch);
+            state.vote(recent, current, scratch);
+        }
+        best.extend(
+            scratch
+                .votes
+                .iter()
+                .filter(|&(item, [score, _])| score > 0.0 && item != current.0)
+                .map(|(item, [score, _])| Scored { item: ItemNo(item), score }),
+        );
+        Scored::keep_best(best, limit);
+    }
+
+    /// Finds the neighbours: the sessions with the largest weighted overlap among the most recent ones.
+    fn gather(
+        &self,
+        state: &State,
+        recent: &[(ItemNo, Timestamp)],
+        exclude_session: Option<u64>,
+        scratch: &mut SessionKnnScratch,
+    ) {
+        let excluded = exclude_session.and_then(|key| state.numbers.get(&key).copied());
+        for (position, &(item, _)) in recent.iter().enumerate() {
+            // An item counts at its last position only.
+            if recent[position + 1..].iter().any(|&(later, _)| later == item) {
+                continue;
+            }
+            let Some(postings) = state.items.get(item.index()) else { continue };
+            let weight = (position + 1) as f32 / recent.len() as f32;
+            let sessions = &postings.sessions;
+            for &number in &sessions[sessions.len().saturating_sub(self.recency_sample)..] {
+                if Some(number) != excluded {
+                    scratch.overlap.add(number, weight, 0.0);
+                }
+            }
+        }
+        let neighbours = &mut scratch.neighbours;
+        neighbours.extend(scratch.overlap.iter().map(|(number, [overlap, _])| (number, overlap)));
+        let age = |number: u32| state.next.wrapping_sub(number);
+        if neighbours.len() > self.recency_sample {
+            neighbours.select_nth_unstable_by_key(self.recency_sample - 1, |&(number, _)| age(number));
+            neighbours.truncate(self.recency_sample);
+        }
+        if neighbours.len() > self.neighbours {
+            neighbours.select_nth_unstable_by(self.neighbours - 1, |a, b| {
+                b.1.total_cmp(&a.1).then_with(|| age(a.0).cmp(&age(b.0)))
+            });
+            neighbours.truncate(self.neighbours);
+        }
+    }
+
+    /// Records that session `session` engaged with `item`.
+    pub fn observe(&self, session: u64, item: ItemNo) {
+        if item.index() >= MAX_ITEMS {
+            return;
+        }
+        let mut state = self.state.write();
+        let number = state.number_of(session);
+        if state.items.len() <= item.index() {
+            state.items.resize(item.index() + 1, Postings::default());
+        }
+        let slot = state.slot(number);
+        let stored = &mut state.sessions[slot].items;
+        if stored.last() == Some(&item.0) || stored.last() == Some(&(item.0 | REPEAT)) {
+            return;
+        }
+        let dropped = if stored.len() >= self.session_items { drop_first(stored) } else { None };
+        let repeat = stored.iter().any(|&own| own & !REPEAT == item.0);
+        stored.push(if repeat { item.0 | REPEAT } else { item.0 });
+        if let Some(gone) = dropped {
+            state.release(gone);
+        }
+        let postings = &mut state.items[item.index()];
+        postings.forgotten = false;
+        if !repeat {
+            postings.holders += 1;
+            if postings.sessions.len() >= 2 * self.recency_sample {
+                postings.sessions.drain(..self.recency_sample);
+            }
+            postings.sessions.push(number);
+        }
+    }
+
+    /// Forgets an item: it is neither proposed nor looks for neighbours until someone engages with it again.
+    pub fn forget_item(&self, item: ItemNo) {
+        if let Some(postings) = self.state.write().items.get_mut(item.index()) {
+            postings.sessions = Vec::new();
+            postings.forgotten = true;
+        }
+    }
+
+    /// Forgets what a session did; it does not vote any more.
+    pub fn forget_session(&self, session: u64) {
+        let mut state = self.state.write();
+        if let Some(number) = state.numbers.remove(&session) {
+            let slot = state.slot(number);
+            state.empty(slot);
+        }
+    }
+
+    /// How many sessions are kept at present.
+    pub fn sessions(&self) -> usize {
+        self.state.read().numbers.len()
+    }
+}
+
+impl State {
+    fn slot(&self, number: u32) -> usize {
+        (number & (self.capacity - 1)) as usize
+    }
+
+    /// The number of `session`; a new one, in place of the oldest, if it has none.
+    fn number_of(&mut self, session: u64) -> u32 {
+        if let Some(&number) = self.numbers.get(&session) {
+            return number;
+        }
+        let number = self.next;
+        self.next = self.next.wrapping_add(1);
+        let slot = self.slot(number);
+        if slot == self.sessions.len() {
+            self.sessions.push(StoredSession::default());
+        } else {
+            let old = self.sessions[slot].key;
+            if self.numbers.get(&old).is_some_and(|&n| self.slot(n) == slot) {
+                self.numbers.remove(&old);
+            }
+            self.empty(slot);
+        }
+        self.sessions[slot].key = session;
+        self.numbers.insert(session, number);
+        number
+    }
+
+    /// Empties the session at `slot`; its items have one holder fewer.
+    fn empty(&mut self, slot: usize) {
+        for own in std::mem::take(&mut self.sessions[slot].items) {
+            if own & REPEAT == 0 {
+                self.release(own);
+            }
+        }
+    }
+
+    fn release(&mut self, item: u32) {
+        if let Some(postings) = self.items.get_mut(item as usize) {
+            postings.holders = postings.holders.saturating_sub(1);
+        }
+    }
+
+    /// Lets the neighbours vote for their items.
+    fn vote(&self, recent: &[(ItemNo, Timestamp)], current: ItemNo, scratch: &mut SessionKnnScratch) {
+        let SessionKnnScratch { neighbours, votes, total_weight, .. } = scratch;
+        let mut weight_sum = 0.0_f32;
+        for &(number, overlap) in neighbours.iter() {
+            // A posting may outlive its session: the ring has moved on by a whole turn.
+            if self.next.wrapping_sub(number) > self.capacity {
+                continue;
+            }
+            let items = &self.sessions[self.slot(number)].items;
+            // The latest position of the asking session that the neighbour shares.
+            let distance = recent.iter().rev().position(|(item, _)| items.iter().any(|&own| own & !REPEAT == item.0));
+            let Some(distance) = distance else { continue };
+            weight_sum += overlap;
+            let vote = overlap * (1.0 - MATCH_DECAY * distance as f32);
+            let mut before = u32::MAX;
+            for &own in items {
+                let item = own & !REPEAT;
+                let follow = if before == current.0 { overlap } else { 0.0 };
+                if own & REPEAT == 0 {
+                    votes.add(item, vote, follow);
+                } else if follow > 0.0 {
+                    votes.add(item, 0.0, follow);
+                }
+                before = item;
+            }
+        }
+        let sessions = self.numbers.len() as f32 + 1.0;
+        let share = if weight_sum > 0.0 { 1.0 / weight_sum } else { 0.0 };
+        votes.update(|item, [score, follow]| {
+            let rarity = match self.items.get(item as usize) {
+                Some(postings) if !postings.forgotten && postings.holders > 0 => {
+                    (sessions / postings.holders as f32).ln().max(0.0)
+                }
+                Some(_) | None => 0.0,
+            };
+            *score *= rarity;
+            *follow *= if rarity > 0.0 { share } else { 0.0 };
+        });
+        *total_weight = weight_sum;
+    }
+}
+
+/// Removes the first item; returns it if the session does not hold it any more.
+fn drop_first(items: &mut Vec<u32>) -> Option<u32> {
+    let gone = items.remove(0) & !REPEAT;
+    match items.iter_mut().find(|own| **own & !REPEAT == gone) {
+        Some(next) => {
+            *next = gone;
+            None
+        }
+        None => Some(gone),
+    }
+}

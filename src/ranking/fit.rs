@@ -1,0 +1,357 @@
+//! Which weights explain what happened? Batch fit of the hazards from examples.
+//!
+//! For each interval a logistic regression over the examples still at risk when it opens (not engaged before), by
+//! Newton's method (iteratively reweighted least squares) with an L2 penalty on the standardised weights, not on the
+//! intercept. Deterministic, whatever the number of threads.
+
+use rayon::prelude::*;
+
+use super::hazard::{HazardModel, HazardParameters, ModelError, sigmoid, softplus};
+use super::schema::Schema;
+
+/// Examples are summed up in blocks of this size, and the blocks in order: the result does not depend on threads.
+const BLOCK: usize = 4_096;
+
+/// A feature that varies less than this is left out.
+const LEAST_SD: f64 = 1e-6;
+
+/// How to fit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FitOptions {
+    /// Penalty: half of this times the sum of squared standardised weights is added to the (weighted) log loss.
+    pub l2: f64,
+    /// At most this many Newton steps an interval.
+    pub max_steps: usize,
+    /// Done when no weight moves by more than this.
+    pub tolerance: f64,
+}
+
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self { l2: 5.0, max_steps: 30, tolerance: 1e-5 }
+    }
+}
+
+/// Candidates of past decision points and what became of them.
+#[derive(Debug, Clone)]
+pub struct Examples {
+    schema: Schema,
+    rows: Vec<f32>,
+    /// The interval in which the engagement came; the number of intervals if none did.
+    outcomes: Vec<u8>,
+    weights: Vec<f32>,
+}
+
+/// How a fit went, for each interval.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FitReport {
+    /// Examples at risk.
+    pub at_risk: Vec<usize>,
+    /// Engagements among them.
+    pub engagements: Vec<usize>,
+    /// Newton steps taken.
+    pub steps: Vec<usize>,
+    /// Mean (weighted) log loss at the end.
+    pub log_loss: Vec<f64>,
+}
+
+/// Why nothing was learned.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum FitError {
+    /// An interval has no engagement, or nothing but engagements.
+    #[error("interval {interval} has {engagements} engagements in {at_risk} examples; both outcomes are needed")]
+    OneSided {
+        /// Which one, from 0.
+        interval: usize,
+        /// Engagements in it.
+        engagements: usize,
+        /// Examples at risk in it.
+        at_risk: usize,
+    },
+    /// The equations have no solution in finite numbers.
+    #[error("the fit of interval {0} did not stay finite")]
+    Diverged(usize),
+    /// The numbers found are no model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl Examples {
+    /// No examples yet.
+    pub fn new(schema: &Schema) -> Self {
+        Self { schema: schema.clone(), rows: Vec::new(), outcomes: Vec::new(), weights: Vec::new() }
+    }
+
+    /// Adds an example: a row of a feature matrix, after how many seconds the person engaged with the item (`None`
+    /// or later than the last horizon: not at all), and how many examples it stands for. Rows of the wrong width and
+    /// weights that are not above 0 are passed over.
+    pub fn push(&mut self, row: &[f32], engaged_after_s: Option<f64>, weight: f32) {
+        if row.len() != self.schema.row_width() || !weight.is_finite() || weight <= 0.0 {
+            return;
+        }
+        let horizons = self.schema.horizons();
+        let outcome = engaged_after_s.and_then(|lag_s| horizons.interval(lag_s)).unwrap_or(horizons.count());
+        self.rows.extend_from_slice(row);
+        self.outcomes.push(outcome as u8);
+        self.weights.push(weight);
+    }
+
+    /// Adds all of `other`, which must have the same schema, each weighing `factor` times as much.
+    pub fn append(&mut self, other: &Self, factor: f32) {
+        if other.schema == self.schema && factor.is_finite() && factor > 0.0 {
+            self.rows.extend_from_slice(&other.rows);
+            self.outcomes.extend_from_slice(&other.outcomes);
+            self.weights.extend(other.weights.iter().map(|w| w * factor));
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// The schema of the rows.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The sum of the weights.
+    pub fn total_weight(&self) -> f64 {
+        self.weights.iter().map(|&w| f64::from(w)).sum()
+    }
+
+    fn row(&self, index: usize) -> &[f32] {
+        let width = self.schema.row_width();
+        &self.rows[index * width..(index + 1) * width]
+    }
+}
+
+/// Fits a model to `examples`.
+pub fn fit(examples: &Examples, options: &FitOptions) -> Result<(HazardModel, FitReport), FitError> {
+    let schema = &examples.schema;
+    let intervals = schema.horizons().count();
+    let mut report = FitReport { at_risk: vec![], engagements: vec![], steps: vec![], log_loss: vec![] };
+    let mut parameters = HazardParameters { mean: vec![], sd: vec![], weights: vec![], intercepts: vec![] };
+    for interval in 0..intervals {
+        let at_risk: Vec<u32> = (0..examples.len() as u32)
+            .filter(|&index| usize::from(examples.outcomes[index as usize]) >= interval)
+            .collect();
+        let engaged = |index: u32| usize::from(examples.outcomes[index as usize]) == interval;
+        let engagements = at_risk.iter().filter(|&&index| engaged(index)).count();
+        if engagements == 0 || engagements == at_risk.len() {
+            return Err(FitError::OneSided { interval, engagements, at_risk: at_risk.len() });
+        }
+        let (mean, sd) = standardisation(examples, &at_risk, interval);
+        let problem = Problem { examples, at_risk: &at_risk, interval, mean: &mean, sd: &sd, l2: options.l2 };
+        let solution = problem.solve(options)?;
+        report.at_risk.push(at_risk.len());
+        report.engagements.push(engagements);
+        report.steps.push(solution.steps);
+        report.log_loss.push(solution.log_loss);
+        let (intercept, weights) = solution.weights.split_last().map(|(b, w)| (*b, w.to_vec())).unwrap_or_default();
+        parameters.mean.push(mean);
+        parameters.sd.push(sd.iter().map(|&s| if s < LEAST_SD { 1.0 } else { s }).collect());
+        parameters.weights.push(weights);
+        parameters.intercepts.push(intercept);
+    }
+    Ok((HazardModel::new(schema.clone(), parameters)?, report))
+}
+
+/// One interval's regression. The intercept is the last weight.
+struct Problem<'a> {
+    examples: &'a Examples,
+    at_risk: &'a [u32],
+    interval: usize,
+    mean: &'a [f64],
+    sd: &'a [f64],
+    l2: f64,
+}
+
+struct Solution {
+    weights: Vec<f64>,
+    steps: usize,
+    log_loss: f64,
+}
+
+/// Loss, gradient and (lower triangle of the) Hessian at some weights.
+struct Local {
+    loss: f64,
+    gradient: Vec<f64>,
+    hessian: Vec<f64>,
+}
+
+impl Problem<'_> {
+    fn solve(&self, options: &FitOptions) -> Result<Solution, FitError> {
+        let size = self.mean.len() + 1;
+        let total: f64 = self.at_risk.iter().map(|&i| f64::from(self.examples.weights[i as usize])).sum();
+        let mut weights = vec![0.0; size];
+        weights[size - 1] = self.prior_log_odds(total);
+        let mut here = self.local(&weights);
+        let mut steps = 0;
+        while steps < options.max_steps {
+            steps += 1;
+            let Some(step) = solve_positive_definite(&here.hessian, &here.gradient) else {
+                return Err(FitError::Diverged(self.interval));
+            };
+            // Newton may overshoot far from the solution: halve the step until the loss falls.
+            let mut share = 1.0;
+            let (next, there) = loop {
+                let next: Vec<f64> = weights.iter().zip(&step).map(|(w, s)| w - share * s).collect();
+                let there = self.local(&next);
+                if there.loss <= here.loss || share < 1e-6 {
+                    break (next, there);
+                }
+                share *= 0.5;
+            };
+            if next.iter().any(|w| !w.is_finite()) || !there.loss.is_finite() {
+                return Err(FitError::Diverged(self.interval));
+            }
+            let moved = step.iter().fold(0.0_f64, |most, s| most.max((share * s).abs()));
+            (weights, here) = (next, there);
+            if moved < options.tolerance {
+                break;
+            }
+        }
+        Ok(Solution { log_loss: self.data_loss(&weights, here.loss) / total, weights, steps })
+    }
+
+    fn data_loss(&self, weights: &[f64], loss: f64) -> f64 {
+        loss - 0.5 * self.l2 * weights[..weights.len() - 1].iter().map(|w| w * w).sum::<f64>()
+    }
+
+    fn prior_log_odds(&self, total: f64) -> f64 {
+        let engaged: f64 = self
+            .at_risk
+            .iter()
+            .filter(|&&i| usize::from(self.examples.outcomes[i as usize]) == self.interval)
+            .map(|&i| f64::from(self.examples.weights[i as usize]))
+            .sum();
+        let rate = (engaged / total).clamp(1e-9, 1.0 - 1e-9);
+        (rate / (1.0 - rate)).ln()
+    }
+
+    fn local(&self, weights: &[f64]) -> Local {
+        let size = weights.len();
+        let blocks: Vec<Local> = self.at_risk.par_chunks(BLOCK).map(|block| self.block(block, weights)).collect();
+        let mut sum = Local { loss: 0.0, gradient: vec![0.0; size], hessian: vec![0.0; size * size] };
+        for block in blocks {
+            sum.loss += block.loss;
+            sum.gradient.iter_mut().zip(block.gradient).for_each(|(s, b)| *s += b);
+            sum.hessian.iter_mut().zip(block.hessian).for_each(|(s, b)| *s += b);
+        }
+        for column in 0..size - 1 {
+            sum.loss += 0.5 * self.l2 * weights[column] * weights[column];
+            sum.gradient[column] += self.l2 * weights[column];
+            // A feature that never varies has nothing but zeros here; the floor keeps its weight at 0.
+            sum.hessian[column * size + column] += self.l2.max(1e-9);
+        }
+        sum
+    }
+
+    fn block(&self, block: &[u32], weights: &[f64]) -> Local {
+        let size = weights.len();
+        let mut local = Local { loss: 0.0, gradient: vec![0.0; size], hessian: vec![0.0; size * size] };
+        let mut z = vec![1.0; size];
+        for &index in block {
+            let index = index as usize;
+            self.standardised(index, &mut z);
+            let x: f64 = weights.iter().zip(&z).map(|(w, z)| w * z).sum();
+            let engaged = usize::from(self.examples.outcomes[index]) == self.interval;
+            let weight = f64::from(self.examples.weights[index]);
+            let p = sigmoid(x);
+            local.loss += weight * if engaged { softplus(-x) } else { softplus(x) };
+            let residual = weight * (p - if engaged { 1.0 } else { 0.0 });
+            let curvature = weight * p * (1.0 - p);
+            for row in 0..size {
+                local.gradient[row] += residual * z[row];
+                let scaled = curvature * z[row];
+                let target = &mut local.hessian[row * size..row * size + row + 1];
+                for (sum, z) in target.iter_mut().zip(&z) {
+                    *sum += scaled * z;
+                }
+            }
+        }
+        local
+    }
+
+    fn standardised(&self, index: usize, z: &mut [f64]) {
+        let schema = &self.examples.schema;
+        let row = self.examples.row(index);
+        let values = row[..schema.shared_width()].iter().chain(schema.varying(row, self.interval));
+        for (column, &value) in values.enumerate() {
+            let sd = self.sd[column];
+            z[column] = if sd < LEAST_SD { 0.0 } else { (f64::from(value) - self.mean[column]) / sd };
+        }
+    }
+}
+
+/// Weighted mean and standard deviation of each feature over the examples at risk.
+fn standardisation(examples: &Examples, at_risk: &[u32], interval: usize) -> (Vec<f64>, Vec<f64>) {
+    let schema = &examples.schema;
+    let width = schema.model_width();
+    let values = |index: usize| {
+        let row = examples.row(index);
+        row[..schema.shared_width()].iter().chain(schema.varying(row, interval)).map(|&v| f64::from(v))
+    };
+    let (mut total, mut mean, mut variance) = (0.0, vec![0.0; width], vec![0.0; width]);
+    for &index in at_risk {
+        let weight = f64::from(examples.weights[index as usize]);
+        total += weight;
+        mean.iter_mut().zip(values(index as usize)).for_each(|(m, v)| *m += weight * v);
+    }
+    mean.iter_mut().for_each(|m| *m /= total);
+    for &index in at_risk {
+        let weight = f64::from(examples.weights[index as usize]);
+        let deviations = mean.iter().zip(values(index as usize)).map(|(m, v)| v - m);
+        variance.iter_mut().zip(deviations).for_each(|(s, d)| *s += weight * d * d);
+    }
+    (mean, variance.into_iter().map(|v| (v / total).sqrt()).collect())
+}
+
+/// Solves `matrix` · x = `right` by Cholesky decomposition; `matrix` is symmetric, only its lower triangle is read.
+/// Adds to the diagonal, ever more, until the decomposition exists.
+fn solve_positive_definite(matrix: &[f64], right: &[f64]) -> Option<Vec<f64>> {
+    let size = right.len();
+    let scale = (0..size).map(|i| matrix[i * size + i].abs()).fold(1e-12, f64::max);
+    let mut ridge = 0.0;
+    'attempt: for _ in 0..12 {
+        let mut lower = matrix.to_vec();
+        for row in 0..size {
+            for column in 0..=row {
+                let mut sum = lower[row * size + column] + if row == column { ridge } else { 0.0 };
+                for k in 0..column {
+                    sum -= lower[row * size + k] * lower[column * size + k];
+                }
+                if row == column {
+                    if sum <= scale * 1e-14 || !sum.is_finite() {
+                        ridge = if ridge == 0.0 { scale * 1e-10 } else { ridge * 10.0 };
+                        continue 'attempt;
+                    }
+                    lower[row * size + row] = sum.sqrt();
+                } else {
+                    lower[row * size + column] = sum / lower[column * size + column];
+                }
+            }
+        }
+        let mut x = right.to_vec();
+        for row in 0..size {
+            for k in 0..row {
+                x[row] -= lower[row * size + k] * x[k];
+            }
+            x[row] /= lower[row * size + row];
+        }
+        for row in (0..size).rev() {
+            for k in row + 1..size {
+                x[row] -= lower[k * size + row] * x[k];
+            }
+            x[row] /= lower[row * size + row];
+        }
+        return Some(x);
+    }
+    None
+}

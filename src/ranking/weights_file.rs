@@ -1,0 +1,98 @@
+//! How is a model kept in a file that people can read? TOML, one line a feature.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::Deserialize;
+
+use super::hazard::{HazardModel, HazardParameters, ModelError};
+use super::schema::Schema;
+use crate::domain::Horizons;
+
+/// Version of the features' meaning. Raise it whenever a feature changes without changing its name.
+const VERSION: u32 = 1;
+
+/// The weights that ship with the program.
+const DEFAULT: &str = include_str!("../../config/ranking.toml");
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    version: u32,
+    horizons_s: Vec<u32>,
+    intercept: Vec<f64>,
+    feature: BTreeMap<String, Line>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    mean: Vec<f64>,
+    sd: Vec<f64>,
+    weight: Vec<f64>,
+}
+
+impl HazardModel {
+    /// The weights that ship with the program, for horizons of 15, 30 and 60 s.
+    pub fn shipped() -> Result<Self, ModelError> {
+        Self::from_toml(DEFAULT)
+    }
+
+    /// Reads what [`HazardModel::to_toml`] wrote.
+    pub fn from_toml(text: &str) -> Result<Self, ModelError> {
+        let mut file: File = toml::from_str(text).map_err(|error| ModelError::Syntax(error.to_string()))?;
+        if file.version != VERSION {
+            return Err(ModelError::Version { found: file.version, expected: VERSION });
+        }
+        let schema = Schema::new(&Horizons::new(file.horizons_s)?);
+        let intervals = schema.horizons().count();
+        let empty = || vec![Vec::with_capacity(schema.model_width()); intervals];
+        let (mut mean, mut sd, mut weights) = (empty(), empty(), empty());
+        for name in schema.names() {
+            let line = file.feature.remove(name).ok_or_else(|| ModelError::MissingFeature(name.clone()))?;
+            for (table, numbers) in [(&mut mean, line.mean), (&mut sd, line.sd), (&mut weights, line.weight)] {
+                if numbers.len() != intervals {
+                    let found = numbers.len();
+                    return Err(ModelError::Shape { feature: name.clone(), found, expected: intervals });
+                }
+                for (row, number) in table.iter_mut().zip(numbers) {
+                    row.push(number);
+                }
+            }
+        }
+        if let Some(name) = file.feature.into_keys().next() {
+            return Err(ModelError::UnknownFeature(name));
+        }
+        Self::new(schema, HazardParameters { mean, sd, weights, intercepts: file.intercept })
+    }
+
+    /// The model as a file, after `header` (lines of comment, without the `#`).
+    pub fn to_toml(&self, header: &str) -> String {
+        let mut text = String::new();
+        for line in header.lines() {
+            text.push_str(if line.is_empty() { "#" } else { "# " });
+            text.push_str(line);
+            text.push('\n');
+        }
+        let parameters = self.parameters();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "version = {VERSION}");
+        let _ = writeln!(text, "horizons_s = {:?}", self.schema().horizons().seconds());
+        let _ = writeln!(text, "\n# Log-odds of the mean candidate in each interval.");
+        let _ = writeln!(text, "intercept = {}", numbers(parameters.intercepts.iter().copied()));
+        let _ = writeln!(text, "\n# Of each feature, for each interval: mean, standard deviation, and the weight of");
+        let _ = writeln!(text, "# (feature - mean) / sd.\n[feature]");
+        for (column, name) in self.schema().names().iter().enumerate() {
+            let of = |table: &[Vec<f64>]| numbers(table.iter().map(|row| row[column]).collect::<Vec<_>>().into_iter());
+            let (mean, sd, weight) = (of(&parameters.mean), of(&parameters.sd), of(&parameters.weights));
+            let _ = writeln!(text, "{name} = {{ mean = {mean}, sd = {sd}, weight = {weight} }}");
+        }
+        text
+    }
+}
+
+/// Six significant digits are far finer than what can be learned, and keep the lines short.
+fn numbers(values: impl Iterator<Item = f64>) -> String {
+    let texts: Vec<String> = values.map(|v| if v == 0.0 { "0.0".into() } else { format!("{v:.5e}") }).collect();
+    format!("[{}]", texts.join(", "))
+}
