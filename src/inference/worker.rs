@@ -1,0 +1,193 @@
+//! Who runs the model? One thread for each session; all take from one bounded queue.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::oneshot;
+
+use super::backend::{Backend, PixelBatch};
+use super::batch::{self, Admission, Limits, Pending, Priority};
+use super::embedder::{EmbedError, Embedded, EmbedderOptions};
+use crate::domain::InputSize;
+
+/// A picture on its way to the model.
+pub(super) struct Job {
+    pub(super) pixels: Vec<u8>,
+    pub(super) priority: Priority,
+    pub(super) deadline: Option<Instant>,
+    pub(super) enqueued: Instant,
+    pub(super) answer: oneshot::Sender<Result<Embedded, EmbedError>>,
+}
+
+/// Takes batches from `queue` and answers them until the queue is closed.
+pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
+    while let Some(jobs) = queue.next_batch() {
+        let taken = Instant::now();
+        let pictures: Vec<&[u8]> = jobs.iter().map(|job| job.pixels.as_slice()).collect();
+        // `Embedder::embed` lets nothing through that has another size.
+        let Some(batch) = PixelBatch::new(queue.input, pictures) else { continue };
+        // A panic inside the runtime must cost this batch, not the service.
+        let answers = match catch_unwind(AssertUnwindSafe(|| backend.embed(&batch))) {
+            Ok(Ok(answers)) if answers.len() == jobs.len() => Ok(answers),
+            Ok(Ok(answers)) => Err(format!("{} answers for {} pictures", answers.len(), jobs.len())),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("the runtime panicked".to_owned()),
+        };
+        let inference = taken.elapsed();
+        let count = jobs.len();
+        queue.learn_cost(inference, count);
+        match answers {
+            Ok(answers) => {
+                for (job, answer) in jobs.into_iter().zip(answers) {
+                    let queued = taken.saturating_duration_since(job.enqueued);
+                    let embedded = answer.map(|embedding| Embedded { embedding, queued, inference, batch: count });
+                    // The caller may have gone meanwhile.
+                    let _ = job.answer.send(embedded.map_err(|error| EmbedError::Failed(error.to_string())));
+                }
+            }
+            Err(reason) => {
+                tracing::error!(batch = count, reason, "a batch of pictures failed");
+                answer_all(jobs, &EmbedError::Failed(reason));
+            }
+        }
+    }
+}
+
+/// The pictures that wait, for all workers together.
+pub(super) struct Queue {
+    input: InputSize,
+    capacity: usize,
+    max_batch: usize,
+    patience: Duration,
+    state: Mutex<State>,
+    /// One worker is woken for each picture that arrives.
+    arrived: Condvar,
+}
+
+struct State {
+    /// In the order of arrival; at most `capacity`, so that planning may look at all of them.
+    jobs: Vec<Job>,
+    free_workers: usize,
+    /// A decayed mean of what a picture took.
+    cost_per_picture: Duration,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(options: &EmbedderOptions, input: InputSize) -> Self {
+        let state = State { jobs: Vec::new(), free_workers: 0, cost_per_picture: Duration::ZERO, closed: false };
+        Self {
+            input,
+            capacity: options.queue_capacity,
+            max_batch: options.max_batch,
+            patience: options.bulk_patience,
+            state: Mutex::new(state),
+            arrived: Condvar::new(),
+        }
+    }
+
+    /// Queues a picture, in the place of a less urgent one if there is no room.
+    pub(super) fn push(&self, job: Job) -> Result<(), EmbedError> {
+        let displaced = {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(EmbedError::ShuttingDown);
+            }
+            let displaced = if state.jobs.len() < self.capacity {
+                None
+            } else {
+                match batch::admit(&state.pending(), self.capacity, job.priority) {
+                    Admission::Enter => None,
+                    Admission::Displace(position) => Some(state.jobs.remove(position)),
+                    Admission::Refuse => return Err(EmbedError::QueueFull),
+                }
+            };
+            state.jobs.push(job);
+            displaced
+        };
+        self.arrived.notify_one();
+        answer_all(displaced, &EmbedError::QueueFull);
+        Ok(())
+    }
+
+    /// Waits for work; `None` when the queue was closed. Never an empty batch.
+    fn next_batch(&self) -> Option<Vec<Job>> {
+        let mut state = self.state.lock();
+        state.free_workers += 1;
+        loop {
+            if state.closed {
+                return None;
+            }
+            let limits = Limits {
+                max_batch: self.max_batch,
+                free_workers: state.free_workers,
+                cost_per_picture: state.cost_per_picture,
+                patience: self.patience,
+            };
+            let (taken, late) = state.take(limits, Instant::now());
+            answer_all(late, &EmbedError::DeadlinePassed);
+            if !taken.is_empty() {
+                state.free_workers -= 1;
+                if !state.jobs.is_empty() && state.free_workers > 0 {
+                    // What this worker left, because of its share or of a deadline, is for the others.
+                    self.arrived.notify_one();
+                }
+                return Some(taken);
+            }
+            self.arrived.wait(&mut state);
+        }
+    }
+
+    pub(super) fn depth(&self) -> usize {
+        self.state.lock().jobs.len()
+    }
+
+    /// Ends the workers and answers all that wait.
+    pub(super) fn close(&self) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.closed = true;
+            std::mem::take(&mut state.jobs)
+        };
+        self.arrived.notify_all();
+        answer_all(waiting, &EmbedError::ShuttingDown);
+    }
+
+    fn learn_cost(&self, inference: Duration, count: usize) {
+        let observed = inference / u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        let mut state = self.state.lock();
+        state.cost_per_picture =
+            if state.cost_per_picture.is_zero() { observed } else { (state.cost_per_picture * 7 + observed) / 8 };
+    }
+}
+
+impl State {
+    fn pending(&self) -> Vec<Pending> {
+        let pending = |job: &Job| Pending {
+            priority: job.priority,
+            enqueued: job.enqueued,
+            deadline: job.deadline,
+            gone: job.answer.is_closed(),
+        };
+        self.jobs.iter().map(pending).collect()
+    }
+
+    /// Takes the next batch and those that are late; forgets those whose caller has gone.
+    fn take(&mut self, limits: Limits, now: Instant) -> (Vec<Job>, Vec<Job>) {
+        let plan = batch::plan(&self.pending(), limits, now);
+        let mut jobs: Vec<Option<Job>> = std::mem::take(&mut self.jobs).into_iter().map(Some).collect();
+        let mut pick = |positions: &[usize]| positions.iter().filter_map(|&p| jobs[p].take()).collect();
+        let (taken, late): (Vec<Job>, Vec<Job>) = (pick(&plan.batch), pick(&plan.late));
+        let _gone: Vec<Job> = pick(&plan.gone);
+        self.jobs = jobs.into_iter().flatten().collect();
+        (taken, late)
+    }
+}
+
+fn answer_all(jobs: impl IntoIterator<Item = Job>, error: &EmbedError) {
+    for job in jobs {
+        // The caller may have gone meanwhile.
+        let _ = job.answer.send(Err(error.clone()));
+    }
+}
