@@ -1,1 +1,228 @@
 //! Embedding in, neighbours out: which items look like this?
+//!
+//! [`open`] makes a [`VectorIndex`] of the kind the settings ask for; [`AttributeIndex`] turns filters and availability
+//! into the bitmaps that a search takes. Both change while they are searched.
+//!
+//! - [`VectorIndex::upsert`] and [`VectorIndex::remove`] take effect at once and as a whole: a search sees all of an
+//!   item's vectors or none, and never an item that was removed before the search began.
+//! - [`VectorIndex::maintain`] moves new vectors into the graph and clears out dead ones. The owner calls it from a
+//!   thread of its own; if it is called late, searches grow slower, never wrong.
+//! - Nothing here is durable: the index is rebuilt from what the store keeps.
+
+mod adaptive;
+mod attributes;
+mod exact;
+mod planner;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use roaring::RoaringBitmap;
+
+pub use adaptive::AdaptiveIndex;
+pub use attributes::AttributeIndex;
+pub use exact::ExactIndex;
+pub use planner::{IndexKind, UnknownIndexKind};
+
+use crate::domain::{Embedding, ItemNo, Scored};
+
+/// The most vectors (images) one item may have.
+pub const MAX_VECTORS_PER_ITEM: usize = 16;
+
+/// The most dimensions a vector may have; an int8 dot product of this length stays far inside an `i32`.
+pub const MAX_DIMS: usize = 16_384;
+
+/// Items and their vectors, searchable by cosine similarity while they change.
+///
+/// All methods take `&self` and may be called from any number of threads.
+pub trait VectorIndex: Send + Sync + std::fmt::Debug {
+    /// The number of dimensions of every vector.
+    fn dims(&self) -> usize;
+
+    /// The number of items.
+    fn len(&self) -> usize;
+
+    /// Whether there are no items.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Counts and sizes, for metrics and for people.
+    fn stats(&self) -> IndexStats;
+
+    /// The number of live vectors.
+    fn vectors(&self) -> usize {
+        self.stats().vectors
+    }
+
+    /// About how many bytes of memory the index holds.
+    fn bytes(&self) -> usize {
+        self.stats().bytes
+    }
+
+    /// Gives `item` these vectors (1 to [`MAX_VECTORS_PER_ITEM`]), in place of any it had.
+    fn upsert(&self, item: ItemNo, vectors: &[Embedding]) -> Result<(), IndexError>;
+
+    /// Forgets `item`; whether it was there.
+    fn remove(&self, item: ItemNo) -> bool;
+
+    /// The vectors of `item`, in the order they were given; empty if it is unknown. Stored in half precision, so they
+    /// differ from what was given by about 0.0002 of a component.
+    fn get(&self, item: ItemNo) -> Vec<Embedding>;
+
+    /// The first vector of `item`.
+    fn vector(&self, item: ItemNo) -> Option<Embedding> {
+        self.get(item).into_iter().next()
+    }
+
+    /// The items nearest to `query` (of any length but zero), best first: each once, scored by the cosine of its best
+    /// vector. Fewer than `limit` only if fewer items may be answered at all.
+    fn search(&self, query: &[f32], options: &SearchOptions<'_>) -> Result<Vec<Scored>, IndexError> {
+        Ok(self.search_many(&[query], options)?.pop().unwrap_or_default())
+    }
+
+    /// One [`search`](Self::search) for each query, of the same state of the index.
+    fn search_many(&self, queries: &[&[f32]], options: &SearchOptions<'_>) -> Result<Vec<Vec<Scored>>, IndexError>;
+
+    /// Does the most urgent piece of upkeep, if any is due, on the calling thread, and says what it was. May take as
+    /// long as building the whole index; returns early, with the index as it was, soon after `stop` becomes true.
+    /// If another thread is at it already, nothing is done.
+    fn maintain(&self, stop: &AtomicBool) -> Upkeep;
+}
+
+/// What a search is to return and what it may return.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SearchOptions<'a> {
+    /// The most items to return.
+    pub limit: usize,
+    /// How widely a graph is searched (`ef`); more is slower and misses less. A default that suits `limit` if not given.
+    pub effort: Option<usize>,
+    /// Only these items, if given.
+    pub allowed: Option<&'a RoaringBitmap>,
+    /// Not these items.
+    pub excluded: Option<&'a RoaringBitmap>,
+    /// Only items of at least this cosine.
+    pub min_score: Option<f32>,
+}
+
+impl<'a> SearchOptions<'a> {
+    /// The best `limit` of all items.
+    pub fn top(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    /// Only items in `allowed`.
+    #[must_use]
+    pub fn allowed(self, allowed: &'a RoaringBitmap) -> Self {
+        Self { allowed: Some(allowed), ..self }
+    }
+
+    /// No items in `excluded`.
+    #[must_use]
+    pub fn excluded(self, excluded: &'a RoaringBitmap) -> Self {
+        Self { excluded: Some(excluded), ..self }
+    }
+
+    /// With this `ef`, where a graph is searched.
+    #[must_use]
+    pub fn effort(self, effort: usize) -> Self {
+        Self { effort: Some(effort), ..self }
+    }
+
+    /// Whether `item` may be returned.
+    pub fn admits(&self, item: ItemNo) -> bool {
+        self.allowed.is_none_or(|a| a.contains(item.0)) && !self.excluded.is_some_and(|e| e.contains(item.0))
+    }
+}
+
+/// What kind of index to make, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IndexSettings {
+    /// The number of dimensions of every vector: 1 to [`MAX_DIMS`].
+    pub dims: usize,
+    /// Scan, graph, or whichever is faster.
+    pub kind: IndexKind,
+    /// Links a graph node has on each layer but the lowest, where it has twice as many: 4 to 128.
+    pub links: usize,
+    /// How many neighbours are considered when a node is linked (`ef_construction`): 8 to 2,000.
+    pub build_effort: usize,
+    /// Threads that build the graph, the one that calls [`VectorIndex::maintain`] among them.
+    pub build_threads: usize,
+    /// Seed of the order in which vectors enter the graph.
+    pub seed: u64,
+}
+
+impl IndexSettings {
+    /// The defaults for vectors of `dims` dimensions.
+    pub fn new(dims: usize) -> Self {
+        Self { dims, kind: IndexKind::Auto, links: 16, build_effort: 200, build_threads: 1, seed: 0x5EED }
+    }
+
+    /// The same, of this kind.
+    #[must_use]
+    pub fn kind(self, kind: IndexKind) -> Self {
+        Self { kind, ..self }
+    }
+}
+
+/// Why the index refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IndexError {
+    /// A vector or query has the wrong number of dimensions.
+    #[error("expected a vector of {expected} dimensions, this one has {found}")]
+    Dimensions {
+        /// What the index was made for.
+        expected: usize,
+        /// What was given.
+        found: usize,
+    },
+    /// An item comes without a vector, or with too many.
+    #[error("an item needs 1 to {MAX_VECTORS_PER_ITEM} vectors, this one has {0}")]
+    VectorCount(usize),
+    /// A query is zero or holds a number that is not finite, so it points nowhere.
+    #[error("a query must consist of finite numbers that are not all zero")]
+    NoDirection,
+    /// The index cannot be made with this number of dimensions.
+    #[error("an index needs 1 to {MAX_DIMS} dimensions, not {0}")]
+    UnusableDims(usize),
+    /// There is no room for more vectors (2³² since the last compaction).
+    #[error("the index is full")]
+    Full,
+}
+
+/// What [`VectorIndex::maintain`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upkeep {
+    /// Nothing was due (or another thread is at it).
+    Idle,
+    /// This many new vectors were linked into the graph.
+    Absorbed(usize),
+    /// A new graph of this many vectors replaced the old one.
+    Rebuilt(usize),
+    /// Dead vectors were cleared out; this many remain, without a graph.
+    Compacted(usize),
+    /// It was told to stop before it was done.
+    Stopped,
+}
+
+/// Counts and sizes of an index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IndexStats {
+    /// Items.
+    pub items: usize,
+    /// Live vectors.
+    pub vectors: usize,
+    /// Vectors that were replaced or removed and still take up room.
+    pub dead: usize,
+    /// Vectors that a graph leads to, dead ones included; 0 if there is no graph.
+    pub linked: usize,
+    /// Of those, how many share the node of a near-duplicate.
+    pub folded: usize,
+    /// About how many bytes of memory all of it takes.
+    pub bytes: usize,
+}
+
+/// Makes an empty index.
+pub fn open(settings: &IndexSettings) -> Result<Arc<dyn VectorIndex>, IndexError> {
+    Ok(Arc::new(AdaptiveIndex::new(settings)?))
+}
