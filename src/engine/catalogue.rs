@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::ImageView;
-use crate::domain::{Item, ItemId, ItemNo};
+use crate::domain::{Item, ItemId, ItemNo, Timestamp};
 
 /// An item of the catalogue and its pictures.
 #[derive(Debug, Clone)]
@@ -12,7 +11,20 @@ pub(super) struct Entry {
     /// The item.
     pub(super) item: Arc<Item>,
     /// Its pictures, in their order.
-    pub(super) images: Arc<[ImageView]>,
+    pub(super) images: Arc<[Portrayed]>,
+    /// When it was first written.
+    pub(super) created_at: Timestamp,
+}
+
+/// A picture of an item that has been embedded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Portrayed {
+    /// SHA-256 of the uploaded file.
+    pub(super) sha256: [u8; 32],
+    /// Width in pixels.
+    pub(super) width: u32,
+    /// Height in pixels.
+    pub(super) height: u32,
 }
 
 /// Items by id and by number. An id keeps its number for as long as the process runs, also when its item is
@@ -95,6 +107,11 @@ impl Catalogue {
         self.present.range((start, std::ops::Bound::Unbounded)).take(limit).filter_map(|(_, &no)| self.entry(no))
     }
 
+    /// The numbers of the present items.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = ItemNo> + '_ {
+        self.present.values().copied()
+    }
+
     /// How many items are present.
     pub(super) fn len(&self) -> usize {
         self.present.len()
@@ -110,7 +127,7 @@ mod tests {
     }
 
     fn entry(text: &str) -> Entry {
-        Entry { item: Arc::new(Item::new(id(text))), images: Arc::new([]) }
+        Entry { item: Arc::new(Item::new(id(text))), images: Arc::new([]), created_at: Timestamp(0) }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::domain::ItemId;
+use crate::index::IndexError;
+use crate::store::StoreError;
 
 /// What can go wrong in a use case. The `api` gives each a status and a stable code; texts that name internals
 /// stay in the log.
@@ -67,4 +69,45 @@ pub enum EngineError {
     /// Something inside failed; the text is for the log only.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+impl EngineError {
+    /// The same error once more, for each of several callers that one failure meets.
+    pub(super) fn again(&self) -> Self {
+        match self {
+            Self::Busy { retry_after } => Self::Busy { retry_after: *retry_after },
+            Self::DeadlinePassed => Self::DeadlinePassed,
+            Self::DiskFull => Self::DiskFull,
+            Self::ShuttingDown => Self::ShuttingDown,
+            other @ (Self::UnsupportedImage { .. }
+            | Self::BadImage { .. }
+            | Self::ImageTooLarge { .. }
+            | Self::Invalid { .. }
+            | Self::UnknownItem(_)
+            | Self::UnknownSession
+            | Self::ItemWithoutImage(_)
+            | Self::Internal(_)) => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::NoSpace { .. } => Self::DiskFull,
+            StoreError::Busy => Self::Busy { retry_after: Duration::from_secs(1) },
+            StoreError::Closed => Self::ShuttingDown,
+            StoreError::TooLarge { .. } => Self::Invalid { field: "item", reason: error.to_string() },
+            StoreError::Locked { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::NewerFormat { .. }
+            | StoreError::Io { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<IndexError> for EngineError {
+    fn from(error: IndexError) -> Self {
+        Self::Internal(error.to_string())
+    }
 }

@@ -1,109 +1,166 @@
 //! The use cases; the only module that joins the parts.
 //!
-//! The rule that it alone owns: *append, then apply; on start, replay*. What is acknowledged is in the log first.
+//! - [`Engine::recommend`]: frames and history in, a ranked list for each horizon out;
+//! - [`Engine::observe_events`], [`Engine::observe_frame`]: what happens is learned at once;
+//! - [`Engine::put_item`], [`Engine::delete_item`], [`Engine::search`]: the catalogue and its images.
+//!
+//! The rule that it alone owns: *append, then apply; on start, replay*. What is acknowledged is in the log first, and
+//! takes effect in the log's order ([`applier`]). Frames are not logged: a restart forgets trajectories, nothing else.
 
 mod answer;
+mod applier;
+mod candidates;
+mod catalogue;
 mod error;
+mod ingest;
+mod live;
+mod observe;
+mod parts;
+mod recommend;
+mod recover;
 mod request;
+mod search;
+mod see;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 
 pub use answer::{
     EventReceipt, FrameOutcome, Hit, HorizonList, ImageView, ItemPage, ItemReceipt, ItemView, Readiness,
     Recommendation, Recommended, SearchAnswer, SessionState,
 };
 pub use error::EngineError;
+pub use parts::{CandidateLimits, EngineOptions};
+pub use recover::Recovered;
 pub use request::{FrameRequest, FrameUpload, ItemWrite, Query, RecommendRequest, SearchRequest};
 
-use crate::domain::{Event, ItemId, SessionId};
+use self::applier::Applier;
+use self::catalogue::Catalogue;
+use self::live::{Live, Newest};
+use self::parts::Parts;
+use self::see::Eyes;
+use crate::collab::Collab;
+use crate::domain::Clock;
+use crate::index::{AttributeIndex, TextIndex, Upkeep, VectorIndex};
+use crate::inference::{Embedder, Priority};
+use crate::session::SessionTable;
+use crate::store::{Store, StoreError};
+use crate::telemetry::{Metrics, Queue, Sizes};
 
 /// The service without its wire: every use case is one of its functions. Shared by reference.
 #[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    parts: Arc<Parts>,
+}
 
-#[allow(clippy::unused_async, reason = "skeleton")]
 impl Engine {
-    /// Ranks items for each horizon.
-    pub async fn recommend(&self, request: RecommendRequest) -> Result<Recommendation, EngineError> {
-        let _ = request;
-        Err(EngineError::ShuttingDown)
-    }
-
-    /// Adds a frame to a session's trajectory.
-    pub async fn observe_frame(&self, request: FrameRequest) -> Result<FrameOutcome, EngineError> {
-        let _ = request;
-        Err(EngineError::ShuttingDown)
-    }
-
-    /// Logs events, then learns from them; one receipt for each, in order.
-    pub async fn observe_events(&self, events: Vec<Event>) -> Result<Vec<EventReceipt>, EngineError> {
-        let _ = events;
-        Err(EngineError::ShuttingDown)
-    }
-
-    /// Writes an item, whole.
-    pub async fn put_item(&self, write: ItemWrite) -> Result<ItemReceipt, EngineError> {
-        let _ = write;
-        Err(EngineError::ShuttingDown)
-    }
-
-    /// Writes many items with one sync; one outcome for each, in order.
-    pub async fn put_items(&self, writes: Vec<ItemWrite>) -> Vec<Result<ItemReceipt, EngineError>> {
-        let _ = writes;
-        Vec::new()
-    }
-
-    /// The item, if the catalogue has it.
-    pub fn item(&self, id: &ItemId) -> Option<ItemView> {
-        let _ = id;
-        None
-    }
-
-    /// Up to `limit` items in the order of their ids, from `from` on.
-    pub fn items(&self, from: Option<&ItemId>, limit: usize) -> ItemPage {
-        let _ = (from, limit);
-        ItemPage { items: Vec::new(), next: None }
-    }
-
-    /// A JPEG thumbnail of the item's picture number `n` (from 0), to show to people.
-    pub fn item_image(&self, id: &ItemId, n: usize) -> Result<Option<Vec<u8>>, EngineError> {
-        let _ = (id, n);
-        Ok(None)
-    }
-
-    /// Deletes an item; `false` if there was none.
-    pub async fn delete_item(&self, id: &ItemId) -> Result<bool, EngineError> {
-        let _ = id;
-        Err(EngineError::ShuttingDown)
-    }
-
-    /// Finds items by picture, item or words.
-    pub async fn search(&self, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
-        let _ = request;
-        Err(EngineError::ShuttingDown)
-    }
-
-    /// What is known of a session.
-    pub fn session(&self, id: &SessionId) -> Option<SessionState> {
-        let _ = id;
-        None
-    }
-
-    /// Forgets a live session; its events stay in the log. `false` if there was none.
-    pub fn end_session(&self, id: &SessionId) -> bool {
-        let _ = id;
-        false
+    /// Joins the parts and brings them to the state that the store ends at; `progress` hears of it from time to time.
+    /// Blocks until that is done.
+    pub fn start(
+        options: EngineOptions,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        store: Store,
+        embedder: Embedder,
+        vectors: Arc<dyn VectorIndex>,
+        progress: impl FnMut(&Recovered),
+    ) -> Result<(Self, Recovered), StoreError> {
+        let live = Live {
+            catalogue: RwLock::new(Catalogue::new(options.max_items)),
+            attributes: AttributeIndex::new(),
+            text: RwLock::new(TextIndex::default()),
+            vectors,
+            sessions: SessionTable::new(options.session_limits.clone()),
+            collab: Collab::new(&options.collab_limits),
+            newest: RwLock::new(Newest::default()),
+            model_id: embedder.model_id().to_owned(),
+        };
+        let recovered = recover::recover(&live, &store, progress)?;
+        let eyes = Eyes {
+            limits: options.decode_limits,
+            near_duplicate_difference: options.near_duplicate_difference,
+            queue_timeout: options.queue_timeout,
+            thumbnail_side: options.thumbnail_side,
+            embedder,
+            metrics: metrics.clone(),
+            admission: Semaphore::new(options.decode_threads + options.decode_queue),
+            decoders: Semaphore::new(options.decode_threads),
+            capacity: options.decode_threads + options.decode_queue,
+        };
+        let applier = Applier::after(store.last_sequence());
+        let engine = Self { parts: Arc::new(Parts { clock, options, metrics, eyes, store, live, applier }) };
+        Ok((engine, recovered))
     }
 
     /// Sends a picture through the model and says what the service consists of.
     pub async fn readiness(&self) -> Readiness {
+        let eyes = &self.parts.eyes;
+        let grey = vec![127; eyes.embedder.input().bytes()];
+        let started = Instant::now();
+        // A full queue means that the model has plenty to do, not that it cannot.
+        let problem = match eyes.embed(grey, Priority::Live, None).await {
+            Ok(_) | Err(EngineError::Busy { .. }) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        self.parts.metrics.set_ready(problem.is_none());
         Readiness {
-            ready: false,
-            problem: None,
-            model: String::new(),
-            provider: String::new(),
-            inference: std::time::Duration::ZERO,
-            items: 0,
-            sessions: 0,
-            log_sequence: 0,
+            ready: problem.is_none(),
+            problem,
+            model: eyes.embedder.model_id().to_owned(),
+            provider: active_provider(&eyes.embedder),
+            inference: started.elapsed(),
+            items: self.parts.live.catalogue.read().len(),
+            sessions: self.parts.live.sessions.len(),
+            log_sequence: self.parts.applier.applied(),
         }
     }
+
+    /// Brings the gauges up to date: how much there is of everything, and how long the queues are.
+    pub fn measure(&self) {
+        let parts = &self.parts;
+        let index = parts.live.vectors.stats();
+        parts.metrics.set_sizes(Sizes {
+            sessions: parts.live.sessions.len() as u64,
+            items: parts.live.catalogue.read().len() as u64,
+            vectors: index.vectors as u64,
+            index_bytes: index.bytes as u64,
+            log_sequence: parts.store.last_sequence(),
+        });
+        parts.metrics.set_queue_depth(Queue::Inference, parts.eyes.embedder.queue_depth());
+        parts.metrics.set_queue_depth(Queue::Decode, parts.eyes.waiting());
+    }
+
+    /// Forgets sessions that have fallen silent and tends the index. Blocks for as long as building the index takes;
+    /// ends soon after `stop` becomes true. To be called again and again, by one thread.
+    pub fn tend(&self, stop: &AtomicBool) -> Upkeep {
+        self.parts.live.sessions.expire(self.parts.clock.now());
+        self.parts.live.vectors.maintain(stop)
+    }
+
+    /// The file that holds everything which must not be lost.
+    pub fn store_file(&self) -> &Path {
+        self.parts.store.file()
+    }
+
+    /// Writes what is still waiting and stops the model's threads. Blocks until that is done.
+    pub fn shut_down(&self) {
+        self.parts.store.close();
+        self.parts.eyes.embedder.shutdown();
+    }
+
+    /// How long the longest default answer may take.
+    pub fn default_deadline(&self) -> Duration {
+        self.parts.options.default_deadline
+    }
+}
+
+/// The execution provider that runs the model: the first one that registered.
+fn active_provider(embedder: &Embedder) -> String {
+    let active = embedder.providers().iter().find(|report| report.is_active());
+    active.map_or("cpu", |report| report.provider.name()).to_owned()
 }

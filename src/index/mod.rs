@@ -13,6 +13,7 @@ mod adaptive;
 mod attributes;
 mod exact;
 mod planner;
+mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -23,6 +24,7 @@ pub use adaptive::AdaptiveIndex;
 pub use attributes::AttributeIndex;
 pub use exact::ExactIndex;
 pub use planner::{IndexKind, UnknownIndexKind};
+pub use text::TextIndex;
 
 use crate::domain::{Embedding, ItemNo, Scored};
 

@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn similar_items_leave_out_the_item() {
-        assert_eq!(numbers(&shelf().similar(ItemNo(0), 10, None)), [2, 1]);
+        assert_eq!(numbers(&shelf().similar(ItemNo(0), 10, None)), [1, 2]);
         assert!(shelf().similar(ItemNo(9), 10, None).is_empty());
     }
 

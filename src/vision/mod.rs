@@ -14,8 +14,10 @@ mod format;
 mod motion;
 mod outline;
 mod preprocess;
+mod thumbnail;
 
 pub use decode::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode};
 pub use fingerprint::{NEAR_DUPLICATE_DIFFERENCE, difference, luma_thumb, near_duplicate};
 pub use motion::motion;
 pub use preprocess::{PreprocessError, Preprocessor, preprocess};
+pub use thumbnail::{ThumbnailError, thumbnail_jpeg};

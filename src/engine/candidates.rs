@@ -1,0 +1,356 @@
+//! Which items come into question, and what does each source say about them?
+//!
+//! Every source proposes items; then all sources are asked about all proposed items, so that an item that came in by
+//! its looks still gets its share of what people do. A source that is late is left out, and the answer says so.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use roaring::RoaringBitmap;
+
+use super::catalogue::Catalogue;
+use super::live::Live;
+use super::parts::EngineOptions;
+use crate::collab::{CoVisitationScratch, Popularity, SessionKnnScratch, TransitionScratch};
+use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, dot};
+use crate::index::SearchOptions;
+use crate::ranking::{Answered, Candidate, RequestContext, TrajectoryCosines};
+use crate::session::Trajectory;
+use crate::telemetry::{Metrics, Stage};
+
+/// An item with fewer engagements than this is new to the audience.
+const COLD_BELOW: f32 = 3.0;
+/// How many items are taken from the catalogue when the sources propose too few.
+const FILL_CANDIDATES: usize = 200;
+
+/// What a request comes down to: who watches what, since when, and what may be answered.
+#[derive(Debug)]
+pub(super) struct Situation<'a> {
+    pub(super) now: Timestamp,
+    /// The session in the collaborative models, so that it does not vote for itself.
+    pub(super) session: Option<u64>,
+    /// Engagements, oldest first; the last one is the current item.
+    pub(super) history: &'a [(ItemNo, Timestamp)],
+    pub(super) playing: Option<ItemNo>,
+    pub(super) position_s: Option<f64>,
+    pub(super) region: Option<&'a str>,
+    pub(super) trajectory: &'a Trajectory,
+    /// Only these may be answered; `None` for all.
+    pub(super) allowed: Option<&'a RoaringBitmap>,
+    /// These may not.
+    pub(super) excluded: &'a RoaringBitmap,
+    /// Sources that would begin later than this are left out.
+    pub(super) deadline: Instant,
+    /// How many items the lists should have.
+    pub(super) count: usize,
+}
+
+/// The candidates and what is known about them and the request.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) context: RequestContext,
+    pub(super) candidates: Vec<Candidate>,
+    /// The sources that ran, by name.
+    pub(super) used: Vec<&'static str>,
+    /// Whether a source was left out because it was late or failed.
+    pub(super) degraded: bool,
+}
+
+/// Working memory that a thread keeps from one request to the next.
+#[derive(Debug, Default)]
+struct Scratch {
+    session: SessionKnnScratch,
+    transition: TransitionScratch,
+    co_visitation: CoVisitationScratch,
+    best: Vec<Scored>,
+    popularity: Vec<Popularity>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Asks all sources.
+pub(super) fn gather(
+    live: &Live,
+    options: &EngineOptions,
+    horizons: &Horizons,
+    metrics: &Metrics,
+    situation: &Situation<'_>,
+) -> Gathered {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut gathering = Gathering {
+            live,
+            options,
+            metrics,
+            situation,
+            scratch,
+            proposed: Vec::new(),
+            taken: HashSet::new(),
+            related: HashMap::new(),
+            answered: Answered::default(),
+            used: Vec::new(),
+            degraded: false,
+        };
+        gathering.propose(horizons);
+        gathering.describe(horizons)
+    })
+}
+
+struct Gathering<'a> {
+    live: &'a Live,
+    options: &'a EngineOptions,
+    metrics: &'a Metrics,
+    situation: &'a Situation<'a>,
+    scratch: &'a mut Scratch,
+    proposed: Vec<ItemNo>,
+    /// The items of `proposed`, to find them fast.
+    taken: HashSet<ItemNo>,
+    /// What the metadata source found.
+    related: HashMap<ItemNo, f32>,
+    answered: Answered,
+    used: Vec<&'static str>,
+    degraded: bool,
+}
+
+impl Gathering<'_> {
+    fn propose(&mut self, horizons: &Horizons) {
+        let Situation { history, trajectory, now, region, .. } = *self.situation;
+        let limits = self.options.candidates;
+        self.scratch.session.clear();
+        self.scratch.transition.clear();
+        self.scratch.co_visitation.clear();
+        if !history.is_empty() {
+            self.answered.session = self.source("session", Stage::SourceSession, limits.session, |this, limit| {
+                let Scratch { session, best, .. } = &mut *this.scratch;
+                this.live.collab.session_knn.candidates(history, this.situation.session, limit, session, best);
+                Some(std::mem::take(best))
+            });
+            let (name, stage) = ("transition", Stage::SourceTransition);
+            self.answered.transition = self.source(name, stage, limits.transition, |this, limit| {
+                let Scratch { transition, best, .. } = &mut *this.scratch;
+                this.live.collab.transitions.candidates(history, limit, transition, best);
+                Some(std::mem::take(best))
+            });
+            let (name, stage) = ("co_visitation", Stage::SourceCoVisitation);
+            self.answered.co_visitation = self.source(name, stage, limits.co_visitation, |this, limit| {
+                let Scratch { co_visitation, best, .. } = &mut *this.scratch;
+                this.live.collab.co_visitation.candidates(history, limit, co_visitation, best);
+                Some(std::mem::take(best))
+            });
+        }
+        if let Some(last) = trajectory.last() {
+            self.answered.visual = self.source("visual", Stage::SourceVisual, limits.visual, |this, limit| {
+                this.neighbours(std::slice::from_ref(last), limit)
+            });
+            let (name, stage) = ("trajectory", Stage::SourceTrajectory);
+            self.answered.trajectory = self.source(name, stage, limits.trajectory, |this, limit| {
+                let ahead = trajectory.extrapolate(f64::from(horizons.last_s()));
+                let heading: Vec<Embedding> =
+                    trajectory.scene_mean().into_iter().chain(trajectory.slow_mean()).chain(ahead).collect();
+                this.neighbours(&heading, limit.div_ceil(heading.len().max(1)))
+            });
+        }
+        if let Some(&(current, _)) = history.last() {
+            self.answered.metadata = self.source("metadata", Stage::SourceMetadata, limits.metadata, |this, limit| {
+                let found = this.live.text.read().similar(current, limit, this.situation.allowed);
+                this.related = found.iter().map(|scored| (scored.item, scored.score)).collect();
+                Some(found)
+            });
+        }
+        self.answered.trending = self.source("trending", Stage::SourceTrending, limits.trending, |this, limit| {
+            Some(this.live.collab.trending.candidates(region, now, limit))
+        });
+        self.source("fresh", Stage::SourceFresh, limits.fresh, |this, limit| {
+            let newest = this.live.newest.read();
+            Some(newest.iter().take(limit).map(|item| Scored { item, score: 0.0 }).collect())
+        });
+        self.fill();
+    }
+
+    /// Runs one source unless it is turned off or too late; says whether it answered.
+    fn source(
+        &mut self,
+        name: &'static str,
+        stage: Stage,
+        limit: usize,
+        ask: impl FnOnce(&mut Self, usize) -> Option<Vec<Scored>>,
+    ) -> bool {
+        if limit == 0 {
+            return false;
+        }
+        if Instant::now() > self.situation.deadline {
+            self.degraded = true;
+            return false;
+        }
+        let timer = self.metrics.stage_timer(stage);
+        let Some(found) = ask(self, limit) else {
+            self.degraded = true;
+            return false;
+        };
+        timer.stop();
+        found.iter().for_each(|scored| self.admit(scored.item));
+        self.used.push(name);
+        true
+    }
+
+    fn neighbours(&self, queries: &[Embedding], limit: usize) -> Option<Vec<Scored>> {
+        let slices: Vec<&[f32]> = queries.iter().map(Embedding::as_slice).collect();
+        let options = SearchOptions {
+            limit,
+            allowed: self.situation.allowed,
+            excluded: Some(self.situation.excluded),
+            ..SearchOptions::default()
+        };
+        match self.live.vectors.search_many(&slices, &options) {
+            Ok(found) => Some(found.into_iter().flatten().collect()),
+            Err(error) => {
+                tracing::warn!(%error, "a visual source failed");
+                None
+            }
+        }
+    }
+
+    fn admit(&mut self, item: ItemNo) {
+        let situation = self.situation;
+        let permitted =
+            situation.allowed.is_none_or(|set| set.contains(item.0)) && !situation.excluded.contains(item.0);
+        if permitted && self.proposed.len() < self.options.candidates.in_all && self.taken.insert(item) {
+            self.proposed.push(item);
+        }
+    }
+
+    /// A strict filter can leave next to nothing of what the sources propose; then the catalogue itself proposes.
+    fn fill(&mut self) {
+        if self.proposed.len() >= 2 * self.situation.count {
+            return;
+        }
+        if let Some(allowed) = self.situation.allowed {
+            allowed.iter().take(FILL_CANDIDATES).for_each(|no| self.admit(ItemNo(no)));
+        } else {
+            let catalogue = self.live.catalogue.read();
+            let some: Vec<ItemNo> = catalogue.numbers().take(FILL_CANDIDATES).collect();
+            drop(catalogue);
+            some.into_iter().for_each(|no| self.admit(no));
+        }
+    }
+
+    /// Asks all sources about all proposed items.
+    fn describe(self, horizons: &Horizons) -> Gathered {
+        let Situation { now, history, region, .. } = *self.situation;
+        let catalogue = self.live.catalogue.read();
+        // Only now, because items that nobody may see (deleted, or named by events only) take no part.
+        let mut candidates: Vec<Candidate> = self
+            .proposed
+            .iter()
+            .filter_map(|&item| {
+                let entry = catalogue.entry(item)?;
+                let mut candidate = Candidate::new(item);
+                candidate.age_s = Some(now.seconds_since(entry.created_at).max(0.0) as f32);
+                candidate.region_match = region.is_some_and(|r| entry.item.regions.iter().any(|own| own == r));
+                Some(candidate)
+            })
+            .collect();
+        let context = self.context(&catalogue);
+        drop(catalogue);
+        let items: Vec<ItemNo> = candidates.iter().map(|c| c.item).collect();
+        let Scratch { session, transition, co_visitation, popularity, .. } = self.scratch;
+        self.live.collab.trending.look_up(&items, region, now, popularity);
+        let likeness =
+            self.situation.trajectory.last().map(|last| Likeness::new(last, self.situation.trajectory, horizons));
+        for (candidate, popularity) in candidates.iter_mut().zip(popularity.iter()) {
+            let item = candidate.item;
+            let vote = session.vote(item);
+            candidate.session_score = vote.score;
+            candidate.session_follow_share = vote.follow_share;
+            candidate.co_visitation = co_visitation.score(item);
+            candidate.forward = transition.score(item);
+            let counts = transition.counts(item);
+            candidate.transition_within = counts.within;
+            candidate.transition_any = counts.any;
+            candidate.transition_backward = counts.backward;
+            candidate.transition_within_ratio = counts.within_ratio;
+            candidate.popularity = popularity.total;
+            candidate.trending = popularity.recent;
+            candidate.trending_in_region = popularity.in_region;
+            candidate.idle_s = popularity.last_touched.map(|at| now.seconds_since(at).max(0.0) as f32);
+            candidate.is_cold = popularity.total < COLD_BELOW;
+            candidate.metadata = self.related.get(&item).copied().unwrap_or_default();
+            candidate.seen_steps_ago = history
+                .iter()
+                .rev()
+                .position(|&(seen, _)| seen == item)
+                .map(|steps| u32::try_from(steps).unwrap_or(u32::MAX));
+            if let Some(likeness) = &likeness {
+                likeness.describe(candidate, &self.live.vectors.get(item));
+            }
+        }
+        Gathered { context, candidates, used: self.used, degraded: self.degraded }
+    }
+
+    fn context(&self, catalogue: &Catalogue) -> RequestContext {
+        let Situation { now, history, playing, position_s, region, trajectory, .. } = *self.situation;
+        let gap = |later: usize| history[later].1.seconds_since(history[later - 1].1).max(0.0);
+        let gaps = history.len().saturating_sub(1);
+        let span_s = history.first().zip(history.last()).map(|(first, last)| last.1.seconds_since(first.1).max(0.0));
+        let duration_s = playing.and_then(|no| catalogue.entry(no)?.item.duration_s);
+        RequestContext {
+            answered: self.answered,
+            session_length: u32::try_from(history.len()).unwrap_or(u32::MAX),
+            last_gap_s: (gaps > 0).then(|| gap(gaps) as f32),
+            mean_gap_s: span_s.filter(|_| gaps > 0).map(|span| (span / gaps as f64) as f32),
+            since_event_s: history.last().map(|&(_, at)| now.seconds_since(at).max(0.0) as f32),
+            current_item_count: self.scratch.transition.current_count(),
+            playing_left_s: duration_s
+                .zip(position_s)
+                .map(|(duration, position)| (f64::from(duration) - position).max(0.0) as f32),
+            motion_energy: trajectory.last().map(|_| trajectory.motion_energy() as f32),
+            scene_age_s: trajectory.last().map(|_| trajectory.scene_age_s() as f32),
+            region_known: region.is_some(),
+        }
+    }
+}
+
+/// What the frames look like, to be compared with many items.
+struct Likeness<'a> {
+    last: &'a Embedding,
+    scene: Option<Embedding>,
+    fast: Option<Embedding>,
+    slow: Option<Embedding>,
+    ahead: Vec<Option<Embedding>>,
+}
+
+impl<'a> Likeness<'a> {
+    fn new(last: &'a Embedding, trajectory: &Trajectory, horizons: &Horizons) -> Self {
+        Self {
+            last,
+            scene: trajectory.scene_mean(),
+            fast: trajectory.fast_mean(),
+            slow: trajectory.slow_mean(),
+            ahead: horizons.seconds().iter().map(|&h| trajectory.extrapolate(f64::from(h))).collect(),
+        }
+    }
+
+    fn describe(&self, candidate: &mut Candidate, images: &[Embedding]) {
+        if images.is_empty() {
+            return;
+        }
+        let best = |query: Option<&Embedding>| -> f32 {
+            let Some(query) = query else { return 0.0 };
+            let cosines = images.iter().map(|image| dot(image.as_slice(), query.as_slice()));
+            cosines.fold(-1.0, f32::max).clamp(-1.0, 1.0)
+        };
+        candidate.visual = Some(best(Some(self.last)));
+        let mut cosines = TrajectoryCosines {
+            scene: best(self.scene.as_ref()),
+            fast: best(self.fast.as_ref()),
+            slow: best(self.slow.as_ref()),
+            ..TrajectoryCosines::default()
+        };
+        for (ahead, query) in cosines.ahead.iter_mut().zip(&self.ahead) {
+            *ahead = best(query.as_ref());
+        }
+        candidate.trajectory = Some(cosines);
+    }
+}

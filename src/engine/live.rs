@@ -1,0 +1,167 @@
+//! What does the service know at this moment? Everything that is derived from the log, in memory.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::applier::Change;
+use super::catalogue::{Catalogue, Entry, Portrayed};
+use crate::collab::{Collab, Engagement};
+use crate::domain::{Embedding, Event, ItemId, ItemNo, SessionId, Timestamp};
+use crate::index::{AttributeIndex, TextIndex, VectorIndex};
+use crate::session::SessionTable;
+use crate::store::ItemRecord;
+
+/// The live state. It changes in two ways only: by changes from the log, in the log's order, and by frames, which are
+/// not logged and are lost at a restart.
+#[derive(Debug)]
+pub(super) struct Live {
+    /// Read by every request, written by item changes and by events on unknown items.
+    pub(super) catalogue: RwLock<Catalogue>,
+    pub(super) attributes: AttributeIndex,
+    pub(super) text: RwLock<TextIndex>,
+    pub(super) vectors: Arc<dyn VectorIndex>,
+    pub(super) sessions: SessionTable,
+    pub(super) collab: Collab,
+    /// The newest items, newest first; at most [`NEWEST`].
+    pub(super) newest: RwLock<Newest>,
+    /// The model whose embeddings `vectors` holds.
+    pub(super) model_id: String,
+}
+
+impl Live {
+    /// Applies one change of the log.
+    pub(super) fn apply(&self, change: Change) {
+        match change {
+            Change::Event(event) => self.apply_event(&event),
+            Change::ItemPut(record) => self.apply_item(*record),
+            Change::ItemDeleted(id) => self.forget_item(&id),
+        }
+    }
+
+    /// Takes in an item; what it had before is replaced.
+    pub(super) fn apply_item(&self, record: ItemRecord) {
+        let Some(no) = self.catalogue.write().number_or_assign(&record.item.id) else {
+            tracing::error!(item = %record.item.id, "no number is left for this item; raise index.max_items");
+            return;
+        };
+        let vectors: Vec<Embedding> =
+            record.images.iter().filter_map(|image| image.embeddings.get(&self.model_id).cloned()).collect();
+        if vectors.is_empty() {
+            self.vectors.remove(no);
+        } else if let Err(error) = self.vectors.upsert(no, &vectors) {
+            tracing::error!(item = %record.item.id, %error, "the item's images cannot be indexed");
+        }
+        self.text.write().upsert(no, &record.item);
+        self.attributes.upsert(no, &record.item);
+        let images = record
+            .images
+            .iter()
+            .map(|image| Portrayed { sha256: image.sha256, width: image.width, height: image.height })
+            .collect();
+        self.newest.write().insert(record.created_at, no);
+        let entry = Entry { item: Arc::new(record.item), images, created_at: record.created_at };
+        // Last, so that whoever finds the item finds its vectors too.
+        self.catalogue.write().put(no, entry);
+    }
+
+    fn forget_item(&self, id: &ItemId) {
+        let Some(no) = self.catalogue.write().remove(id) else {
+            return;
+        };
+        self.attributes.remove(no);
+        self.newest.write().remove(no);
+        self.text.write().remove(no);
+        self.vectors.remove(no);
+        self.collab.forget_item(no);
+    }
+
+    /// Learns from an event. Its session counts as active when the event occurred, so that a bulk import of the past
+    /// does not fill the table with the living dead.
+    pub(super) fn apply_event(&self, event: &Event) {
+        let Some(no) = self.number_of(&event.item) else {
+            return;
+        };
+        let at = event.occurred_at;
+        let engaged = event.kind.is_engagement();
+        let (history, region) = self.sessions.with(&event.session, at, |session| {
+            if event.user.is_some() {
+                session.user = event.user;
+            }
+            if let Some(region) = &event.region {
+                session.region = Some(region.as_str().into());
+            }
+            let history: Vec<(ItemNo, Timestamp)> =
+                if engaged { session.items().map(|i| (i.item, i.at)).collect() } else { Vec::new() };
+            session.observe_event(event.kind, no, at, event.position_s, event.watched_s);
+            (history, session.region.clone())
+        });
+        if engaged {
+            self.collab.observe(Engagement {
+                session: session_key(&event.session),
+                item: no,
+                at,
+                region: region.as_deref(),
+                history: &history,
+            });
+        }
+    }
+
+    /// The number of an item that an event names; items that have not arrived yet get one too.
+    fn number_of(&self, id: &ItemId) -> Option<ItemNo> {
+        if let Some(no) = self.catalogue.read().number(id) {
+            return Some(no);
+        }
+        self.catalogue.write().number_or_assign(id)
+    }
+}
+
+/// A session's key in the collaborative models: stable within a process, which is as long as they live.
+pub(super) fn session_key(id: &SessionId) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
+}
+
+/// How many items [`Newest`] remembers.
+const NEWEST: usize = 256;
+
+/// The items that were added last. Few, so a sorted list will do.
+#[derive(Debug, Default)]
+pub(super) struct Newest(Vec<(Timestamp, ItemNo)>);
+
+impl Newest {
+    fn insert(&mut self, created_at: Timestamp, item: ItemNo) {
+        self.remove(item);
+        let place = self.0.partition_point(|&(at, _)| at > created_at);
+        if place < NEWEST {
+            self.0.insert(place, (created_at, item));
+            self.0.truncate(NEWEST);
+        }
+    }
+
+    fn remove(&mut self, item: ItemNo) {
+        self.0.retain(|&(_, other)| other != item);
+    }
+
+    /// The items, newest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = ItemNo> + '_ {
+        self.0.iter().map(|&(_, item)| item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_items_come_first_and_are_bounded() {
+        let mut newest = Newest::default();
+        for n in 0..300 {
+            newest.insert(Timestamp(i64::from(n)), ItemNo(n));
+        }
+        newest.insert(Timestamp(0), ItemNo(298));
+        newest.remove(ItemNo(297));
+        assert_eq!(newest.iter().take(3).map(|no| no.0).collect::<Vec<_>>(), [299, 296, 295]);
+        assert!(newest.iter().count() <= NEWEST);
+    }
+}

@@ -1,0 +1,130 @@
+//! What happens when a client reports something? Events are made durable, then learned; frames join the trajectory.
+
+use super::applier::Change;
+use super::ingest::detached;
+use super::see::{Before, Seen, Sight};
+use super::{Engine, EngineError, EventReceipt, FrameOutcome, FrameRequest, SessionState};
+use crate::domain::{Event, ItemNo, SessionId, Timestamp};
+use crate::inference::Priority;
+use crate::session::LiveSession;
+use crate::store::Appended;
+use crate::telemetry::{EventOutcome, Stage};
+
+impl Engine {
+    /// Logs events, then learns from them; one receipt for each, in order. What has a receipt is durable and learned.
+    pub async fn observe_events(&self, events: Vec<Event>) -> Result<Vec<EventReceipt>, EngineError> {
+        let parts = self.parts.clone();
+        detached(async move {
+            let appended = parts.store.append_events(events.clone()).await?;
+            let known: Vec<bool> = {
+                let catalogue = parts.live.catalogue.read();
+                events.iter().map(|event| catalogue.find(&event.item).is_some()).collect()
+            };
+            let timer = parts.metrics.stage_timer(Stage::Apply);
+            let last = appended.iter().filter_map(|a| if let Appended::New(n) = a { Some(*n) } else { None }).max();
+            parts.apply(events.into_iter().zip(&appended).filter_map(|(event, appended)| match appended {
+                Appended::New(sequence) => Some((*sequence, Change::Event(event))),
+                Appended::Duplicate => None,
+            }));
+            if let Some(last) = last {
+                parts.applier.wait_for(last).await?;
+            }
+            timer.stop();
+            let receipts: Vec<EventReceipt> = appended
+                .iter()
+                .zip(known)
+                .map(|(appended, known_item)| match appended {
+                    Appended::New(_) => EventReceipt::Stored { known_item },
+                    Appended::Duplicate => EventReceipt::Duplicate,
+                })
+                .collect();
+            let duplicates = receipts.iter().filter(|r| **r == EventReceipt::Duplicate).count() as u64;
+            parts.metrics.count_events(EventOutcome::Duplicate, duplicates);
+            parts.metrics.count_events(EventOutcome::Accepted, receipts.len() as u64 - duplicates);
+            Ok(receipts)
+        })
+        .await
+    }
+
+    /// Adds a frame to a session's trajectory.
+    pub async fn observe_frame(&self, request: FrameRequest) -> Result<FrameOutcome, EngineError> {
+        let parts = &self.parts;
+        let now = parts.clock.now();
+        let before = parts.live.sessions.peek(&request.session, now, before).flatten();
+        let frames = [request.frame];
+        let seen = parts.eyes.look(&frames, before, Priority::Live, None).await?;
+        let [seen] = seen.as_slice() else {
+            return Err(EngineError::Internal("one frame was looked at, but not one was seen".into()));
+        };
+        if matches!(seen.sight, Sight::Missed) {
+            return Err(EngineError::DeadlinePassed);
+        }
+        let playing = request.playing.as_ref().and_then(|id| parts.live.catalogue.read().find(id).map(|(no, _)| no));
+        // The time at which the frame is complete: looking at it may have taken a while.
+        let now = parts.clock.now();
+        let outcome = parts.live.sessions.with(&request.session, now, |session| {
+            if request.user.is_some() {
+                session.user = request.user;
+            }
+            if let Some(region) = &request.region {
+                session.region = Some(region.as_str().into());
+            }
+            take_in(session, seen, playing, frames[0].at_s, now)
+        });
+        Ok(outcome)
+    }
+
+    /// What is known of a session.
+    pub fn session(&self, id: &SessionId) -> Option<SessionState> {
+        let live = &self.parts.live;
+        let (view, near_duplicates) =
+            live.sessions.peek(id, self.parts.clock.now(), |s| (s.view(), s.frames_skipped))?;
+        let catalogue = live.catalogue.read();
+        Some(SessionState {
+            started_at: view.started_at,
+            last_seen: view.last_seen,
+            playing: view.playing.and_then(|no| catalogue.id(no).cloned()),
+            position_s: view.position_s.map(f64::from),
+            items: view.items.iter().filter_map(|i| Some((catalogue.id(i.item)?.clone(), i.at))).collect(),
+            frames: view.trajectory.frames(),
+            near_duplicates,
+            scene_age_s: view.trajectory.scene_age_s(),
+            motion: view.motion,
+        })
+    }
+
+    /// Forgets a live session; its events stay in the log. `false` if there was none.
+    pub fn end_session(&self, id: &SessionId) -> bool {
+        self.parts.live.sessions.remove(id)
+    }
+}
+
+/// The frame before, if there was one.
+pub(super) fn before(session: &LiveSession) -> Option<Before> {
+    Some(Before { last: session.last_thumb()?.clone(), embedded: session.embedded_thumb()?.clone() })
+}
+
+/// Adds a frame that was looked at to a session. A frame without a media time stands where the wall clock says.
+pub(super) fn take_in(
+    session: &mut LiveSession,
+    seen: &Seen,
+    playing: Option<ItemNo>,
+    at_s: Option<f64>,
+    now: Timestamp,
+) -> FrameOutcome {
+    if let Some(item) = playing {
+        session.show(item, at_s.map(|s| s as f32), now);
+    }
+    let at_s = at_s.unwrap_or_else(|| now.seconds_since(session.started_at));
+    match &seen.sight {
+        Sight::New(embedding) => session.observe_frame(at_s, seen.thumb.clone(), seen.motion, embedding, now),
+        Sight::Repeat => session.observe_repeated_frame(at_s, seen.thumb.clone(), seen.motion, now),
+        Sight::Missed => {}
+    }
+    FrameOutcome {
+        width: seen.width,
+        height: seen.height,
+        near_duplicate: matches!(seen.sight, Sight::Repeat),
+        motion: seen.motion,
+    }
+}

@@ -1,0 +1,91 @@
+//! What is the engine made of? The parts that its use cases share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::applier::{Applier, Change};
+use super::live::Live;
+use super::see::Eyes;
+use crate::collab::CollabLimits;
+use crate::domain::Clock;
+use crate::ranking::HazardModel;
+use crate::session::SessionLimits;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::vision::DecodeLimits;
+
+/// What the operator decides about the engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// The most item ids that are given a number.
+    pub max_items: usize,
+    /// Limits of uploaded pictures.
+    pub decode_limits: DecodeLimits,
+    /// Pictures decoded at once.
+    pub decode_threads: usize,
+    /// Pictures that may wait to be decoded; one more is refused.
+    pub decode_queue: usize,
+    /// Frames that differ by less than this from the last embedded one are not embedded again; in [0, 1], 0 for never.
+    pub near_duplicate_difference: f32,
+    /// How long a picture may wait for the model when its request has no deadline.
+    pub queue_timeout: Duration,
+    /// The longer side of the thumbnails kept of items, in pixels; 0 for none.
+    pub thumbnail_side: u32,
+    /// Bounds of the table of live sessions.
+    pub session_limits: SessionLimits,
+    /// Bounds of the collaborative models.
+    pub collab_limits: CollabLimits,
+    /// The weights of the ranking.
+    pub hazard_model: HazardModel,
+    /// The length of a list when the request names none.
+    pub default_count: usize,
+    /// The longest list.
+    pub max_count: usize,
+    /// The weight of diversity when the request names none: 0 for none, 1 for nothing else.
+    pub default_diversity: f32,
+    /// Whether items that the session has seen are left out when the request does not say.
+    pub exclude_seen: bool,
+    /// The time for an answer when the request names none.
+    pub default_deadline: Duration,
+    /// How many candidates each source proposes.
+    pub candidates: CandidateLimits,
+    /// The most frames in one request.
+    pub max_frames: usize,
+    /// The longest answer to a search.
+    pub max_search_results: usize,
+}
+
+/// How many candidates each source proposes; 0 turns it off.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "each field is a source of its name")]
+pub struct CandidateLimits {
+    pub visual: usize,
+    pub trajectory: usize,
+    pub session: usize,
+    pub co_visitation: usize,
+    pub transition: usize,
+    pub trending: usize,
+    pub metadata: usize,
+    pub fresh: usize,
+    /// Of all sources together; what comes beyond is left out.
+    pub in_all: usize,
+}
+
+/// The parts, shared by all use cases and by the tasks that outlive a request.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) options: EngineOptions,
+    pub(super) metrics: Metrics,
+    pub(super) eyes: Eyes,
+    pub(super) store: Store,
+    pub(super) live: Live,
+    pub(super) applier: Applier,
+}
+
+impl Parts {
+    /// Hands over what has become durable; it is applied when its turn in the log has come.
+    pub(super) fn apply(&self, changes: impl IntoIterator<Item = (u64, Change)>) {
+        self.applier.submit(changes, |change| self.live.apply(change));
+    }
+}

@@ -1,0 +1,304 @@
+//! What will this person want next? Frames and history in, a ranked list for each horizon out.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roaring::RoaringBitmap;
+use uuid::Uuid;
+
+use super::candidates::{Gathered, Situation, gather};
+use super::live::session_key;
+use super::observe::{before, take_in};
+use super::parts::Parts;
+use super::see::Sight;
+use super::{Engine, EngineError, FrameOutcome, HorizonList, RecommendRequest, Recommendation, Recommended};
+use crate::domain::{Filter, ItemId, ItemNo, Timestamp};
+use crate::inference::Priority;
+use crate::ranking::{FeatureMatrix, Predictions, explain, order, select};
+use crate::session::{LiveSession, SessionView};
+use crate::telemetry::Stage;
+
+/// The share of the time for an answer that is kept for the candidate sources when frames are slow.
+const RESERVED_FOR_SOURCES: u32 = 5;
+
+thread_local! {
+    /// Working memory that a thread keeps from one request to the next.
+    static MATRIX: RefCell<(FeatureMatrix, Predictions)> = RefCell::default();
+}
+
+impl Engine {
+    /// Ranks items for each horizon.
+    pub async fn recommend(&self, request: RecommendRequest) -> Result<Recommendation, EngineError> {
+        let started = Instant::now();
+        let timer = self.parts.metrics.stage_timer(Stage::Request);
+        let wanted = Wanted::check(&self.parts, &request)?;
+        let reserve = wanted.budget / RESERVED_FOR_SOURCES;
+        let frames_due = request.deadline.map(|budget| started + budget.saturating_sub(reserve));
+
+        let (view, frames, missed) = self.watch(&request, &wanted, frames_due).await?;
+        let deadline = (started + wanted.budget).max(Instant::now() + reserve);
+
+        let (parts, id, model) = (self.parts.clone(), Uuid::now_v7().to_string(), self.model_id());
+        let has_frames = view.trajectory.last().is_some();
+        let session = request.session.as_ref().map(session_key);
+        let unknown_items = wanted.unknown.clone();
+        let rank = move || Ranking { parts: &parts, wanted: &wanted, view: &view, session, deadline }.lists();
+        // Without frames there is no neighbour search, and ranking is shorter than handing it to another thread.
+        let (lists, gathered) = if has_frames {
+            let ranked = tokio::task::spawn_blocking(rank).await;
+            ranked.map_err(|e| EngineError::Internal(format!("ranking stopped: {e}")))?
+        } else {
+            rank()
+        };
+        let degraded = gathered.degraded || missed;
+        if degraded {
+            self.parts.metrics.count_degraded();
+        }
+        timer.stop();
+        Ok(Recommendation {
+            id,
+            lists,
+            sources_used: gathered.used,
+            degraded,
+            model,
+            unknown_items,
+            frames,
+            took: started.elapsed(),
+        })
+    }
+
+    fn model_id(&self) -> String {
+        self.parts.eyes.embedder.model_id().to_owned()
+    }
+
+    /// Looks at the request's frames and brings the session up to date; says whether a frame was missed.
+    async fn watch(
+        &self,
+        request: &RecommendRequest,
+        wanted: &Wanted,
+        due: Option<Instant>,
+    ) -> Result<(SessionView, Vec<FrameOutcome>, bool), EngineError> {
+        let parts = &self.parts;
+        let mut seen = Vec::new();
+        if !request.frames.is_empty() {
+            let now = parts.clock.now();
+            let predecessor =
+                request.session.as_ref().and_then(|id| parts.live.sessions.peek(id, now, before)).flatten();
+            seen = parts.eyes.look(&request.frames, predecessor, Priority::Live, due).await?;
+        }
+        let missed = seen.iter().any(|s| matches!(s.sight, Sight::Missed));
+        let now = parts.clock.now();
+        let update = |session: &mut LiveSession| {
+            session.user = request.user.or(session.user);
+            if let Some(region) = &request.region {
+                session.region = Some(Arc::from(region.as_str()));
+            }
+            if let Some(device) = &request.device {
+                session.device = Some(Arc::from(device.as_str()));
+            }
+            if let Some(playing) = wanted.playing {
+                session.show(playing, request.position_s.map(|s| s as f32), now);
+            }
+            let outcomes = seen
+                .iter()
+                .zip(&request.frames)
+                .map(|(seen, frame)| take_in(session, seen, wanted.playing, frame.at_s, now))
+                .collect();
+            (session.view(), outcomes)
+        };
+        let (view, outcomes) = match &request.session {
+            Some(id) => parts.live.sessions.with(id, now, update),
+            None => update(&mut LiveSession::new(now, parts.live.sessions.limits())),
+        };
+        Ok((view, outcomes, missed))
+    }
+}
+
+/// A request after its checks: settings filled in, ids turned into numbers.
+struct Wanted {
+    /// Positions of the wanted horizons among the model's.
+    horizons: Vec<usize>,
+    count: usize,
+    diversity: f32,
+    exclude_seen: bool,
+    explain: bool,
+    budget: Duration,
+    filter: Filter,
+    playing: Option<ItemNo>,
+    exclude: Vec<ItemNo>,
+    unknown: Vec<ItemId>,
+}
+
+impl Wanted {
+    fn check(parts: &Parts, request: &RecommendRequest) -> Result<Self, EngineError> {
+        let options = &parts.options;
+        let invalid = |field, reason: String| Err(EngineError::Invalid { field, reason });
+        let count = request.count.unwrap_or(options.default_count);
+        if count == 0 || count > options.max_count {
+            return invalid("count", format!("must be 1 to {}", options.max_count));
+        }
+        if request.frames.len() > options.max_frames {
+            return invalid(
+                "frame",
+                format!("at most {} frames, these are {}", options.max_frames, request.frames.len()),
+            );
+        }
+        let diversity = request.diversity.unwrap_or(options.default_diversity);
+        if !(0.0..=1.0).contains(&diversity) {
+            return invalid("diversity", "must be 0 to 1".into());
+        }
+        if request.position_s.is_some_and(|s| !s.is_finite() || s < 0.0) {
+            return invalid("position_s", "must be a number of at least 0".into());
+        }
+        let known = options.hazard_model.schema().horizons().seconds();
+        let horizons = match &request.horizons_s {
+            None => (0..known.len()).collect(),
+            Some(seconds) if seconds.is_empty() => {
+                return invalid("horizons_s", format!("must name some of {known:?}"));
+            }
+            Some(seconds) => {
+                let mut places = Vec::with_capacity(seconds.len());
+                for wanted in seconds {
+                    let Some(place) = known.iter().position(|k| k == wanted) else {
+                        return invalid("horizons_s", format!("{wanted} is not one of {known:?}"));
+                    };
+                    places.push(place);
+                }
+                places.sort_unstable();
+                places.dedup();
+                places
+            }
+        };
+        let catalogue = parts.live.catalogue.read();
+        let mut unknown = Vec::new();
+        let mut number = |id: &ItemId| {
+            let found = catalogue.find(id).map(|(no, _)| no);
+            if found.is_none() {
+                unknown.push(id.clone());
+            }
+            found
+        };
+        let playing = request.playing.as_ref().and_then(&mut number);
+        let exclude = request.exclude.iter().filter_map(&mut number).collect();
+        Ok(Self {
+            horizons,
+            count,
+            diversity,
+            exclude_seen: request.exclude_seen.unwrap_or(options.exclude_seen),
+            explain: request.explain,
+            budget: request.deadline.unwrap_or(options.default_deadline),
+            filter: request.filter.clone(),
+            playing,
+            exclude,
+            unknown,
+        })
+    }
+}
+
+/// Everything that ranking needs; from here on nothing waits for anything.
+struct Ranking<'a> {
+    parts: &'a Parts,
+    wanted: &'a Wanted,
+    view: &'a SessionView,
+    session: Option<u64>,
+    deadline: Instant,
+}
+
+impl Ranking<'_> {
+    fn lists(self) -> (Vec<HorizonList>, Gathered) {
+        let Self { parts, wanted, view, .. } = &self;
+        let now = parts.clock.now();
+        let region = view.region.as_deref();
+        let allowed = parts.live.attributes.restriction(&wanted.filter, now, region);
+        let history = self.history(now);
+        let excluded = self.excluded(&history);
+        let model = &parts.options.hazard_model;
+        let situation = Situation {
+            now,
+            session: self.session,
+            history: &history,
+            playing: view.playing,
+            position_s: view.position_s.map(|s| f64::from(s) + now.seconds_since(view.position_at).max(0.0)),
+            region,
+            trajectory: &view.trajectory,
+            allowed: allowed.as_ref(),
+            excluded: &excluded,
+            deadline: self.deadline,
+            count: wanted.count,
+        };
+        let gathered = gather(&parts.live, &parts.options, model.schema().horizons(), &parts.metrics, &situation);
+        let lists = MATRIX.with_borrow_mut(|(matrix, predictions)| {
+            let timer = parts.metrics.stage_timer(Stage::Features);
+            matrix.assemble(model.schema(), &gathered.context, &gathered.candidates);
+            timer.stop();
+            let timer = parts.metrics.stage_timer(Stage::Ranking);
+            model.predict(matrix, predictions);
+            timer.stop();
+            let _timer = parts.metrics.stage_timer(Stage::Rerank);
+            wanted.horizons.iter().map(|&horizon| self.list(horizon, matrix, predictions)).collect()
+        });
+        (lists, gathered)
+    }
+
+    /// The session's engagements, and the item on screen as the newest of them if it is not: it was turned to when it
+    /// began to play.
+    fn history(&self, now: Timestamp) -> Vec<(ItemNo, Timestamp)> {
+        let mut history: Vec<(ItemNo, Timestamp)> = self.view.items.iter().map(|i| (i.item, i.at)).collect();
+        if let Some(playing) = self.view.playing
+            && history.last().is_none_or(|&(last, _)| last != playing)
+        {
+            let played_s = f64::from(self.view.position_s.unwrap_or(0.0));
+            let began = self.view.position_at.plus_seconds(-played_s).min(now);
+            let after = history.last().map_or(began, |&(_, at)| began.max(at));
+            history.push((playing, after));
+        }
+        history
+    }
+
+    /// What must not be answered: what is on screen (or was turned to last), what the request excludes, and what was
+    /// seen, if that is wanted.
+    fn excluded(&self, history: &[(ItemNo, Timestamp)]) -> RoaringBitmap {
+        let mut excluded: RoaringBitmap = self.wanted.exclude.iter().map(|no| no.0).collect();
+        excluded.extend(history.last().map(|&(no, _)| no.0));
+        if self.wanted.exclude_seen {
+            excluded.extend(self.view.seen.iter().map(|no| no.0));
+        }
+        excluded
+    }
+
+    /// The list of horizon number `horizon`.
+    fn list(&self, horizon: usize, matrix: &FeatureMatrix, predictions: &Predictions) -> HorizonList {
+        let Self { parts, wanted, .. } = self;
+        let model = &parts.options.hazard_model;
+        let ranked = order(matrix.items(), predictions, horizon);
+        let mut images = std::collections::HashMap::new();
+        let similarity = |a: usize, b: usize| {
+            let mut image = |candidate: usize| {
+                let item = matrix.items()[candidate];
+                images.entry(item).or_insert_with(|| parts.live.vectors.vector(item)).clone()
+            };
+            // Items without an image count as unlike everything.
+            image(a).zip(image(b)).map_or(0.0, |(a, b)| a.cosine(&b).max(0.0))
+        };
+        // Rules are kept already: what must not be answered is no candidate.
+        let picked = select(&ranked, wanted.count, wanted.diversity, |_| true, similarity);
+        let catalogue = parts.live.catalogue.read();
+        let items = picked
+            .into_iter()
+            .filter_map(|ranked| Some((catalogue.id(ranked.item)?.clone(), ranked)))
+            .enumerate()
+            .map(|(place, (item, ranked))| Recommended {
+                item,
+                probability: ranked.probability,
+                rank: place + 1,
+                score: predictions.score(ranked.candidate, horizon),
+                reasons: wanted.explain.then(|| {
+                    let reasons = explain(model, matrix, predictions, ranked.candidate, horizon);
+                    reasons.iter().map(|(group, contribution)| (group.name(), contribution)).collect()
+                }),
+            })
+            .collect();
+        HorizonList { seconds: model.schema().horizons().seconds()[horizon], items }
+    }
+}

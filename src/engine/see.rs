@@ -1,0 +1,262 @@
+//! Bytes in, embedding out: how does the service look at a picture?
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{EngineError, FrameUpload};
+use crate::domain::{Embedding, InputSize, LumaThumb, Motion, Pixels};
+use crate::inference::{EmbedError, Embedder, Priority};
+use crate::telemetry::{Metrics, Stage};
+use crate::vision::{self, DecodeError, DecodeLimits};
+
+/// When a full queue is likely to have room again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Decoder, preprocessor and model, one after the other. Decoding takes a bounded number of threads and a bounded queue.
+#[derive(Debug)]
+pub(super) struct Eyes {
+    pub(super) limits: DecodeLimits,
+    /// Frames that differ by less than this from the last embedded one are not embedded again; in [0, 1], 0 for never.
+    pub(super) near_duplicate_difference: f32,
+    /// How long a picture may wait for the model when its request has no deadline.
+    pub(super) queue_timeout: Duration,
+    /// The longer side of thumbnails in pixels; 0 for none.
+    pub(super) thumbnail_side: u32,
+    pub(super) embedder: Embedder,
+    pub(super) metrics: Metrics,
+    /// One permit for each picture that may be decoded or wait for it.
+    pub(super) admission: Semaphore,
+    /// One permit for each picture that may be decoded at once.
+    pub(super) decoders: Semaphore,
+    /// All permits of `admission`, to tell how long the queue is.
+    pub(super) capacity: usize,
+}
+
+/// A frame that was looked at.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) thumb: LumaThumb,
+    pub(super) motion: Motion,
+    pub(super) sight: Sight,
+}
+
+/// What looking at a frame came to.
+#[derive(Debug)]
+pub(super) enum Sight {
+    /// It was embedded.
+    New(Embedding),
+    /// It is so like the one before that it was not embedded.
+    Repeat,
+    /// It could not be embedded in time.
+    Missed,
+}
+
+/// The frame before, as far as it matters for looking at the next one.
+#[derive(Debug, Clone)]
+pub(super) struct Before {
+    /// Motion is measured against this one.
+    pub(super) last: LumaThumb,
+    /// Whether the next frame is a near-duplicate is measured against this one.
+    pub(super) embedded: LumaThumb,
+}
+
+/// A picture of an item, looked at for the catalogue.
+#[derive(Debug)]
+pub(super) struct Portrait {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    pub(super) thumbnail: Option<Vec<u8>>,
+    pub(super) embedding: Embedding,
+}
+
+impl Eyes {
+    /// Looks at the frames of one session, in their order. Those that cannot be embedded by `deadline` are
+    /// [missed](Sight::Missed).
+    pub(super) async fn look(
+        &self,
+        frames: &[FrameUpload],
+        before: Option<Before>,
+        priority: Priority,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Seen>, EngineError> {
+        // All at once; whether a frame repeats its predecessor is known once both are decoded. Only the first one's
+        // predecessor is there already, and a single frame is the common case.
+        let decoded = try_join_all(frames.iter().enumerate().map(|(n, frame)| {
+            let before = before.as_ref().filter(|_| n == 0).map(|b| b.embedded.clone());
+            self.decode_frame(frame.bytes.clone(), n + 1, before)
+        }))
+        .await?;
+        let mut before = before;
+        let mut sights = Vec::with_capacity(decoded.len());
+        for frame in decoded {
+            let mut motion = Motion::default();
+            let mut repeats = false;
+            if let Some(before) = &before {
+                motion = vision::motion(&before.last, &frame.thumb);
+                repeats = self.is_repeat(&before.embedded, &frame.thumb);
+            }
+            let embedded = match before {
+                Some(before) if repeats => before.embedded,
+                Some(_) | None => frame.thumb.clone(),
+            };
+            before = Some(Before { last: frame.thumb.clone(), embedded });
+            let input = frame.input.filter(|_| !repeats);
+            sights.push(async move {
+                let sight = match input {
+                    None => {
+                        self.metrics.count_skipped_frame();
+                        Sight::Repeat
+                    }
+                    Some(input) => match self.embed(input, priority, deadline).await {
+                        Ok(embedding) => Sight::New(embedding),
+                        Err(EngineError::DeadlinePassed) => Sight::Missed,
+                        Err(error) => return Err(error),
+                    },
+                };
+                Ok(Seen { width: frame.width, height: frame.height, thumb: frame.thumb, motion, sight })
+            });
+        }
+        try_join_all(sights).await
+    }
+
+    async fn decode_frame(
+        &self,
+        bytes: Bytes,
+        number: usize,
+        embedded_before: Option<LumaThumb>,
+    ) -> Result<DecodedFrame, EngineError> {
+        let threshold = self.near_duplicate_difference;
+        self.decode(bytes, &format!("frame {number}"), move |pixels, decoding| {
+            let thumb = vision::luma_thumb(&pixels);
+            let repeats = embedded_before.is_some_and(|before| is_repeat(&before, &thumb, threshold));
+            let input = if repeats { None } else { Some(decoding.input(&pixels)?) };
+            Ok(DecodedFrame { width: pixels.width(), height: pixels.height(), thumb, input })
+        })
+        .await
+    }
+
+    fn is_repeat(&self, before: &LumaThumb, thumb: &LumaThumb) -> bool {
+        is_repeat(before, thumb, self.near_duplicate_difference)
+    }
+
+    /// Looks at a picture of an item.
+    pub(super) async fn portray(&self, bytes: Bytes, what: &str) -> Result<Portrait, EngineError> {
+        let side = self.thumbnail_side;
+        let (width, height, thumbnail, input) = self
+            .decode(bytes, what, move |pixels, decoding| {
+                let jpeg = |side| vision::thumbnail_jpeg(&pixels, side);
+                let thumbnail = (side > 0).then_some(side).map(jpeg).transpose();
+                let thumbnail = thumbnail.map_err(|e| EngineError::Internal(e.to_string()))?;
+                Ok((pixels.width(), pixels.height(), thumbnail, decoding.input(&pixels)?))
+            })
+            .await?;
+        let embedding = self.embed(input, Priority::Bulk, None).await?;
+        Ok(Portrait { width, height, thumbnail, embedding })
+    }
+
+    /// Embeds a picture to search with.
+    pub(super) async fn embed_query(&self, bytes: Bytes, what: &str) -> Result<Embedding, EngineError> {
+        let input = self.decode(bytes, what, |pixels, decoding| decoding.input(&pixels)).await?;
+        self.embed(input, Priority::Interactive, None).await
+    }
+
+    /// Sends model input through the model.
+    pub(super) async fn embed(
+        &self,
+        input: Vec<u8>,
+        priority: Priority,
+        deadline: Option<Instant>,
+    ) -> Result<Embedding, EngineError> {
+        let deadline = deadline.or_else(|| Instant::now().checked_add(self.queue_timeout));
+        let embedded = self.embedder.embed(input, priority, deadline).await.map_err(embed_error)?;
+        self.metrics.observe_stage(Stage::Queue, embedded.queued.as_secs_f64());
+        self.metrics.observe_stage(Stage::Inference, embedded.inference.as_secs_f64());
+        Ok(embedded.embedding)
+    }
+
+    /// How many pictures are being decoded or wait for it.
+    pub(super) fn waiting(&self) -> usize {
+        self.capacity.saturating_sub(self.admission.available_permits())
+    }
+
+    /// Waits for a decoder, decodes on a blocking thread and goes on there with `then`.
+    async fn decode<T: Send + 'static>(
+        &self,
+        bytes: Bytes,
+        what: &str,
+        then: impl FnOnce(Pixels, &Decoding) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let _admitted = self.admit()?;
+        let _decoder = self.decoders.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
+        let decoding = Decoding { metrics: self.metrics.clone(), size: self.embedder.input() };
+        let (limits, what): (DecodeLimits, Arc<str>) = (self.limits, what.into());
+        tokio::task::spawn_blocking(move || {
+            let timer = decoding.metrics.stage_timer(Stage::Decode);
+            let pixels = vision::decode(&bytes, &limits).map_err(|e| decode_error(&what, &e))?;
+            timer.stop();
+            then(pixels, &decoding)
+        })
+        .await
+        .map_err(|e| EngineError::Internal(format!("decoding stopped: {e}")))?
+    }
+
+    fn admit(&self) -> Result<SemaphorePermit<'_>, EngineError> {
+        self.admission.try_acquire().map_err(|_| EngineError::Busy { retry_after: RETRY_AFTER })
+    }
+}
+
+/// A frame after decoding, with the model's input unless it is known already that it will not be embedded.
+struct DecodedFrame {
+    width: u32,
+    height: u32,
+    thumb: LumaThumb,
+    input: Option<Vec<u8>>,
+}
+
+fn is_repeat(before: &LumaThumb, thumb: &LumaThumb, threshold: f32) -> bool {
+    threshold > 0.0 && vision::near_duplicate(before, thumb, threshold)
+}
+
+/// What a blocking thread needs to make model input.
+struct Decoding {
+    metrics: Metrics,
+    size: InputSize,
+}
+
+impl Decoding {
+    fn input(&self, pixels: &Pixels) -> Result<Vec<u8>, EngineError> {
+        let _timer = self.metrics.stage_timer(Stage::Preprocess);
+        vision::preprocess(pixels, self.size).map_err(|e| EngineError::Internal(e.to_string()))
+    }
+}
+
+fn decode_error(what: &str, error: &DecodeError) -> EngineError {
+    let what = what.to_owned();
+    match error {
+        DecodeError::UnsupportedFormat { detected } => EngineError::UnsupportedImage { what, detected: *detected },
+        DecodeError::TooManyBytes { .. } | DecodeError::TooLarge { .. } => {
+            EngineError::ImageTooLarge { what, reason: error.to_string() }
+        }
+        DecodeError::Empty | DecodeError::Truncated => EngineError::BadImage { what, reason: error.to_string() },
+        // The detail comes from a decoder's depths and is for the log.
+        DecodeError::Corrupt { detail } => {
+            tracing::debug!(%what, %detail, "damaged picture");
+            EngineError::BadImage { what, reason: "the file is damaged".into() }
+        }
+    }
+}
+
+fn embed_error(error: EmbedError) -> EngineError {
+    match error {
+        EmbedError::QueueFull => EngineError::Busy { retry_after: RETRY_AFTER },
+        EmbedError::DeadlinePassed => EngineError::DeadlinePassed,
+        EmbedError::ShuttingDown => EngineError::ShuttingDown,
+        other => EngineError::Internal(other.to_string()),
+    }
+}
