@@ -145,11 +145,12 @@ impl ResolvesServerCert for Certificate {
 pub(super) fn load_certified_key(cert: &Path, key: &Path) -> Result<CertifiedKey, SecurityError> {
     let chain = read_certificates(cert)?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|e| pem_error(key, "private key", &e))?;
-    CertifiedKey::from_der(chain, private, &ring_provider::default_provider()).map_err(|e| match e {
-        rustls::Error::InconsistentKeys(_) => {
+    CertifiedKey::from_der(chain, private, &ring_provider::default_provider()).map_err(|e| {
+        if matches!(e, rustls::Error::InconsistentKeys(_)) {
             SecurityError::bad_file(key, format!("it is not the key of {}", cert.display()))
+        } else {
+            SecurityError::bad_file(cert, e.to_string())
         }
-        other => SecurityError::bad_file(cert, other.to_string()),
     })
 }
 
@@ -194,10 +195,12 @@ fn stamps(options: &TlsOptions) -> Stamps {
 
 /// Never shows the text of the file, which may be a key.
 fn pem_error(file: &Path, wanted: &str, error: &PemError) -> SecurityError {
-    match error {
-        PemError::Io(e) => SecurityError::io(file, e),
-        PemError::NoItemsFound => SecurityError::bad_file(file, format!("it holds no {wanted} in PEM form")),
-        _ => SecurityError::bad_file(file, "it is not valid PEM"),
+    if let PemError::Io(e) = error {
+        SecurityError::io(file, e)
+    } else if matches!(error, PemError::NoItemsFound) {
+        SecurityError::bad_file(file, format!("it holds no {wanted} in PEM form"))
+    } else {
+        SecurityError::bad_file(file, "it is not valid PEM")
     }
 }
 
