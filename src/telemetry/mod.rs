@@ -1,1 +1,13 @@
 //! How is the service doing? Metrics and logs.
+//!
+//! [`Metrics`] is handed to every part that has something to count; [`init_tracing`] is called once, by the
+//! command line. Neither ever carries an identifier of a person, a key or a token.
+
+mod metrics;
+mod process;
+mod stage;
+mod tracing;
+
+pub use metrics::{EventOutcome, HttpRequest, ItemOutcome, Metrics, Queue, Sizes};
+pub use stage::{Stage, StageTimer};
+pub use tracing::{LogFormat, TracingError, init_tracing};
