@@ -1,0 +1,276 @@
+//! Which settings do not go together? Ranges, and what one setting demands of another.
+
+use std::ops::RangeInclusive;
+
+use super::{ClientAuth, Settings, TlsMode};
+
+/// What is wrong: the setting and the end of a sentence about it.
+pub(super) type Complaint = (&'static str, String);
+
+/// Checks what types cannot say.
+pub(super) fn check(settings: &Settings) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    check_ranges(settings, &mut complaints);
+    check_lists(settings, &mut complaints);
+    check_exposure(settings, &mut complaints);
+    check_tls(settings, &mut complaints);
+    check_relations(settings, &mut complaints);
+    complaints
+}
+
+fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
+    const DAY_S: f64 = 86_400.0;
+    const MIB: usize = 1024 * 1024;
+    let numbers: [(&'static str, f64, RangeInclusive<f64>); 11] = [
+        ("server.request_timeout_s", s.server.request_timeout_s, 0.1..=3600.0),
+        ("server.drain_s", s.server.drain_s, 0.0..=3600.0),
+        ("server.tls.reload_check_s", s.server.tls.reload_check_s, 0.0..=DAY_S),
+        ("session.ttl_s", s.session.ttl_s, 1.0..=30.0 * DAY_S),
+        ("session.near_duplicate_difference", s.session.near_duplicate_difference.into(), 0.0..=1.0),
+        ("collab.session_gap_s", s.collab.session_gap_s, 60.0..=DAY_S),
+        ("collab.half_life_days", s.collab.half_life_days, 0.01..=10_000.0),
+        ("ranking.diversity", s.ranking.diversity.into(), 0.0..=1.0),
+        ("ranking.deadline_ms", s.ranking.deadline_ms as f64, 1.0..=60_000.0),
+        ("inference.queue_timeout_ms", s.inference.queue_timeout_ms as f64, 1.0..=600_000.0),
+        ("vision.max_pixels", s.vision.max_pixels as f64, 1.0..=1e9),
+    ];
+    for (key, value, range) in numbers {
+        // Also refuses NaN, which is in no range.
+        if !range.contains(&value) {
+            complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
+        }
+    }
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 34] = [
+        ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
+        ("server.max_connections", s.server.max_connections, 1..=1_000_000),
+        ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
+        ("vision.max_image_bytes", s.vision.max_image_bytes, 1024..=1024 * MIB),
+        ("vision.max_side_px", s.vision.max_side_px as usize, 1..=65_535),
+        (
+            "vision.max_decode_bytes",
+            usize::try_from(s.vision.max_decode_bytes).unwrap_or(usize::MAX),
+            MIB..=16_384 * MIB,
+        ),
+        ("vision.max_images", s.vision.max_images, 1..=16),
+        ("vision.decode_workers", s.vision.decode_workers, 0..=1024),
+        ("vision.thumbnail_px", s.vision.thumbnail_px as usize, 0..=1024),
+        ("inference.device", s.inference.device as usize, 0..=255),
+        ("inference.workers", s.inference.workers, 0..=256),
+        ("inference.intra_threads", s.inference.intra_threads, 0..=256),
+        ("inference.queue_capacity", s.inference.queue_capacity, 1..=65_536),
+        ("inference.max_batch", s.inference.max_batch, 1..=256),
+        ("index.links", s.index.links, 4..=128),
+        ("index.build_effort", s.index.build_effort, 8..=2000),
+        ("index.search_effort", s.index.search_effort, 0..=10_000),
+        ("index.build_threads", s.index.build_threads, 1..=256),
+        ("session.max_sessions", s.session.max_sessions, 1..=100_000_000),
+        ("session.max_items", s.session.max_items, 1..=10_000),
+        ("session.max_seen", s.session.max_seen, 1..=100_000),
+        ("collab.sessions", s.collab.sessions, 2..=1 << 28),
+        ("collab.recency_sample", s.collab.recency_sample, 1..=100_000),
+        ("collab.neighbours", s.collab.neighbours, 1..=100_000),
+        ("collab.session_items", s.collab.session_items, 1..=10_000),
+        ("collab.successors", s.collab.successors, 1..=10_000),
+        ("ranking.max_count", s.ranking.max_count, 1..=1000),
+        ("ranking.default_count", s.ranking.default_count, 1..=1000),
+        ("ranking.max_candidates", s.ranking.max_candidates, 1..=100_000),
+        ("store.cache_bytes", s.store.cache_bytes, MIB..=1 << 40),
+        ("store.queue_capacity", s.store.queue_capacity, 1..=1_000_000),
+        ("store.queue_bytes", s.store.queue_bytes, MIB..=1 << 40),
+        ("store.commit_records", s.store.commit_records, 1..=1_000_000),
+        ("security.rate_limited_keys", s.security.rate_limited_keys, 1..=10_000_000),
+    ];
+    for (key, value, range) in counts {
+        if !range.contains(&value) {
+            complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
+        }
+    }
+    let candidates = &s.ranking.candidates;
+    let sources: [(&'static str, usize); 9] = [
+        ("ranking.candidates.visual", candidates.visual),
+        ("ranking.candidates.trajectory", candidates.trajectory),
+        ("ranking.candidates.session", candidates.session),
+        ("ranking.candidates.co_visitation", candidates.co_visitation),
+        ("ranking.candidates.transition", candidates.transition),
+        ("ranking.candidates.preference", candidates.preference),
+        ("ranking.candidates.trending", candidates.trending),
+        ("ranking.candidates.metadata", candidates.metadata),
+        ("ranking.candidates.fresh", candidates.fresh),
+    ];
+    for (key, value) in sources {
+        if value > 10_000 {
+            complaints.push((key, format!("must be at most 10000, not {value}")));
+        }
+    }
+}
+
+fn check_lists(s: &Settings, complaints: &mut Vec<Complaint>) {
+    let inference = &s.inference;
+    let repeats = |i: usize, model: &String| inference.models[..i].contains(model);
+    if inference.models.is_empty() || inference.models.iter().enumerate().any(|(i, m)| m.is_empty() || repeats(i, m)) {
+        complaints.push(("inference.models", "must name at least one model, and none twice".into()));
+    }
+    let weights = &inference.model_weights;
+    if !weights.is_empty()
+        && (weights.len() != inference.models.len() || weights.iter().any(|w| !w.is_finite() || *w <= 0.0))
+    {
+        let reason = format!("must be empty or {} numbers above 0, one for each model", inference.models.len());
+        complaints.push(("inference.model_weights", reason));
+    }
+    let providers = &inference.providers;
+    if providers.is_empty() || (1..providers.len()).any(|i| providers[..i].contains(&providers[i])) {
+        complaints.push(("inference.providers", "must name at least one provider, and none twice".into()));
+    }
+    let lives = &s.collab.trending_half_lives_min;
+    let rising = lives.windows(2).all(|pair| pair[0] < pair[1]);
+    if lives.is_empty() || lives.len() > 8 || !rising || lives.iter().any(|l| !(0.1..=1e6).contains(l)) {
+        complaints.push(("collab.trending_half_lives_min", "must be 1 to 8 rising numbers from 0.1 to 1000000".into()));
+    }
+    let is_origin = |origin: &str| {
+        origin == "*"
+            || origin
+                .strip_prefix("https://")
+                .or_else(|| origin.strip_prefix("http://"))
+                .is_some_and(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && b != b'/'))
+    };
+    if let Some(bad) = s.server.cors_origins.iter().find(|origin| !is_origin(origin)) {
+        let reason = format!("has `{bad}`, which is no origin such as https://tv.example.org");
+        complaints.push(("server.cors_origins", reason));
+    }
+}
+
+fn check_exposure(s: &Settings, complaints: &mut Vec<Complaint>) {
+    if s.server.bind.ip().is_loopback() || s.server.allow_insecure_public {
+        return;
+    }
+    let way_out = "or set server.allow_insecure_public if something in front of the server sees to it";
+    if s.server.tls.mode == TlsMode::Off {
+        let reason = format!("is reachable from outside, which needs TLS: set server.tls.mode, {way_out}");
+        complaints.push(("server.bind", reason));
+    }
+    if !s.security.require_keys {
+        let reason = format!("is reachable from outside, which needs keys: set security.require_keys, {way_out}");
+        complaints.push(("server.bind", reason));
+    }
+}
+
+fn check_tls(s: &Settings, complaints: &mut Vec<Complaint>) {
+    let tls = &s.server.tls;
+    for (key, given) in [("server.tls.cert", tls.cert.is_some()), ("server.tls.key", tls.key.is_some())] {
+        match (tls.mode, given) {
+            (TlsMode::Files, false) => complaints.push((key, "must be set when server.tls.mode is \"files\"".into())),
+            (TlsMode::Development | TlsMode::Off, true) => {
+                complaints.push((key, "is set, but server.tls.mode is not \"files\"".into()));
+            }
+            (TlsMode::Files, true) | (TlsMode::Development | TlsMode::Off, false) => {}
+        }
+    }
+    match (tls.client_auth, tls.client_ca.is_some()) {
+        (ClientAuth::None, true) => {
+            complaints.push(("server.tls.client_auth", "must not be \"none\" when server.tls.client_ca is set".into()));
+        }
+        (ClientAuth::Optional | ClientAuth::Required, false) => {
+            complaints.push(("server.tls.client_ca", "must be set when client certificates are asked for".into()));
+        }
+        (ClientAuth::Optional | ClientAuth::Required, true) if tls.mode == TlsMode::Off => {
+            complaints.push(("server.tls.client_auth", "needs TLS, but server.tls.mode is \"off\"".into()));
+        }
+        (ClientAuth::Optional | ClientAuth::Required, true) | (ClientAuth::None, false) => {}
+    }
+}
+
+fn check_relations(s: &Settings, complaints: &mut Vec<Complaint>) {
+    if s.ranking.default_count > s.ranking.max_count {
+        complaints.push(("ranking.default_count", "must not be more than ranking.max_count".into()));
+    }
+    if s.ranking.max_candidates < s.ranking.max_count {
+        complaints.push(("ranking.max_candidates", "must not be less than ranking.max_count".into()));
+    }
+    if s.vision.max_image_bytes > s.server.body_limit_bytes {
+        complaints.push(("vision.max_image_bytes", "must not be more than server.body_limit_bytes".into()));
+    }
+    if s.security.rate_limit_burst > 0 && s.security.rate_limit_per_s == 0 {
+        complaints.push(("security.rate_limit_burst", "means nothing without security.rate_limit_per_s".into()));
+    }
+    if s.security.user_secret.as_ref().is_some_and(|secret| secret.reveal().chars().count() < 16) {
+        complaints.push(("security.user_secret", "must have at least 16 characters".into()));
+    }
+    if s.data_dir.as_os_str().is_empty() {
+        complaints.push(("data_dir", "must not be empty".into()));
+    }
+    if s.telemetry.log_filter.trim().is_empty() {
+        complaints.push(("telemetry.log_filter", "must not be empty; \"off\" logs nothing".into()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    /// The complaints about the defaults with `overrides`.
+    fn complaints(overrides: &[&str]) -> String {
+        let sources = Sources { overrides: overrides.iter().map(ToString::to_string).collect(), ..Sources::default() };
+        Settings::load(&sources).map_or_else(|e| e.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn a_public_address_needs_tls_and_keys() {
+        assert_eq!(complaints(&["server.bind=0.0.0.0:443"]), "");
+        assert_eq!(complaints(&["server.tls.mode=off", "security.require_keys=false"]), "");
+        assert_eq!(complaints(&["server.bind=[::1]:80", "server.tls.mode=off"]), "");
+        let text = complaints(&["server.bind=0.0.0.0:443", "server.tls.mode=off"]);
+        assert!(text.contains("`server.bind`") && text.contains("needs TLS") && !text.contains("needs keys"), "{text}");
+        let text = complaints(&["server.bind=[::]:443", "security.require_keys=false"]);
+        assert!(text.contains("needs keys") && !text.contains("needs TLS"), "{text}");
+        let insecure = ["server.bind=0.0.0.0:80", "server.tls.mode=off", "security.require_keys=false"];
+        assert_eq!(complaints(&insecure).matches("server.bind`").count(), 2);
+        assert_eq!(complaints(&[&insecure[..], &["server.allow_insecure_public=true"]].concat()), "");
+    }
+
+    #[test]
+    fn tls_files_come_together() {
+        let text = complaints(&["server.tls.mode=files", "server.tls.cert=c.pem"]);
+        assert!(text.contains("`server.tls.key` must be set"), "{text}");
+        assert_eq!(complaints(&["server.tls.mode=files", "server.tls.cert=c.pem", "server.tls.key=k.pem"]), "");
+        assert!(complaints(&["server.tls.cert=c.pem"]).contains("`server.tls.cert` is set, but"));
+        assert!(complaints(&["server.tls.client_auth=required"]).contains("`server.tls.client_ca` must be set"));
+        assert!(complaints(&["server.tls.client_ca=ca.pem"]).contains("`server.tls.client_auth` must not be"));
+        let with_ca = ["server.tls.client_auth=optional", "server.tls.client_ca=ca.pem"];
+        assert_eq!(complaints(&with_ca), "");
+        assert!(complaints(&[&with_ca[..], &["server.tls.mode=off"]].concat()).contains("needs TLS"));
+    }
+
+    #[test]
+    fn lists_have_their_own_rules() {
+        for good in ["server.cors_origins=*", "server.cors_origins=https://a.example,http://localhost:3000"] {
+            assert_eq!(complaints(&[good]), "");
+        }
+        for bad in [
+            "server.cors_origins=tv.example.org",
+            "server.cors_origins=https://a.example/path",
+            "inference.models=",
+            "inference.models=a,a",
+            "inference.model_weights=1,2",
+            "inference.model_weights=0",
+            "inference.providers=",
+            "inference.providers=cpu,cpu",
+            "collab.trending_half_lives_min=5,4",
+            "ranking.horizons_s=30,15",
+        ] {
+            let key = bad.split('=').next().unwrap();
+            let text = complaints(&[bad]);
+            assert!(text.contains(&format!("`{key}`")), "{bad}: {text}");
+        }
+    }
+
+    #[test]
+    fn settings_that_depend_on_each_other_are_compared() {
+        assert!(complaints(&["ranking.default_count=50", "ranking.max_count=20"]).contains("`ranking.default_count`"));
+        assert!(complaints(&["ranking.max_candidates=50"]).contains("`ranking.max_candidates`"));
+        assert!(complaints(&["server.body_limit_bytes=1048576"]).contains("`vision.max_image_bytes`"));
+        assert!(complaints(&["security.rate_limit_burst=5"]).contains("`security.rate_limit_burst`"));
+        assert!(complaints(&["ranking.candidates.fresh=10001"]).contains("`ranking.candidates.fresh`"));
+        assert!(complaints(&["data_dir="]).contains("`data_dir`"));
+    }
+}

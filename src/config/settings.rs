@@ -1,0 +1,383 @@
+//! What can be decided? Every setting, with its type; `config/upnext.toml` says what each is for.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer};
+
+use crate::domain::Horizons;
+
+/// Everything that an operator can decide, checked.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The folder for the database, keys, the development certificate and secrets.
+    pub data_dir: PathBuf,
+    /// Connections and requests.
+    pub server: ServerSettings,
+    /// Images.
+    pub vision: VisionSettings,
+    /// Models.
+    pub inference: InferenceSettings,
+    /// Search for neighbours.
+    pub index: IndexSettings,
+    /// Live sessions.
+    pub session: SessionSettings,
+    /// What is learned from everybody's events.
+    pub collab: CollabSettings,
+    /// Lists.
+    pub ranking: RankingSettings,
+    /// The database.
+    pub store: StoreSettings,
+    /// Keys and pseudonyms.
+    pub security: SecuritySettings,
+    /// Logs.
+    pub telemetry: TelemetrySettings,
+}
+
+/// Connections and requests.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerSettings {
+    /// Address and port to listen on.
+    pub bind: SocketAddr,
+    /// Whether a public address without TLS or without keys is accepted.
+    pub allow_insecure_public: bool,
+    /// Seconds after which a request is given up.
+    pub request_timeout_s: f64,
+    /// Largest request body in bytes.
+    pub body_limit_bytes: usize,
+    /// Web origins that may call from a browser; `*` is all.
+    pub cors_origins: Vec<String>,
+    /// Seconds that running requests get when the server stops.
+    pub drain_s: f64,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Requests worked on at a time.
+    pub max_in_flight: usize,
+    /// Encryption.
+    pub tls: TlsSettings,
+}
+
+/// Encryption of connections.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSettings {
+    /// Where the certificate comes from.
+    pub mode: TlsMode,
+    /// Certificate chain (PEM); there is one exactly when the mode is [`TlsMode::Files`].
+    #[serde(deserialize_with = "empty_is_none")]
+    pub cert: Option<PathBuf>,
+    /// Private key (PEM); there is one exactly when the mode is [`TlsMode::Files`].
+    #[serde(deserialize_with = "empty_is_none")]
+    pub key: Option<PathBuf>,
+    /// Signers of client certificates (PEM); there is one unless `client_auth` is [`ClientAuth::None`].
+    #[serde(deserialize_with = "empty_is_none")]
+    pub client_ca: Option<PathBuf>,
+    /// What is asked of clients.
+    pub client_auth: ClientAuth,
+    /// Seconds between looks at the files; 0 is never.
+    pub reload_check_s: f64,
+}
+
+/// Where the server's certificate comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsMode {
+    /// Self-signed for localhost, made when there is none.
+    Development,
+    /// From the operator's files.
+    Files,
+    /// Plain HTTP.
+    Off,
+}
+
+/// What is asked of a client's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuth {
+    /// Clients are not asked for one.
+    None,
+    /// One that is sent must be good.
+    Optional,
+    /// There must be a good one.
+    Required,
+}
+
+/// Bounds on images.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VisionSettings {
+    /// Largest upload in bytes.
+    pub max_image_bytes: usize,
+    /// Most pixels of an image.
+    pub max_pixels: u64,
+    /// Longest side in pixels.
+    pub max_side_px: u32,
+    /// Most memory for decoding one image, in bytes.
+    pub max_decode_bytes: u64,
+    /// Frames in one request, images of one item.
+    pub max_images: usize,
+    /// Images decoded at a time; 0 is one for each processor.
+    pub decode_workers: usize,
+    /// Longer side of kept thumbnails in pixels; 0 keeps none.
+    pub thumbnail_px: u32,
+}
+
+/// Models and how they run.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InferenceSettings {
+    /// Names of the manifests; at least one, no two the same.
+    pub models: Vec<String>,
+    /// One weight for each of `models`, or none.
+    pub model_weights: Vec<f32>,
+    /// The folder with the manifests and their models.
+    pub models_dir: PathBuf,
+    /// ONNX Runtime's library; `None` looks for it.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub runtime_path: Option<PathBuf>,
+    /// Execution providers, the preferred one first; at least one, no two the same.
+    pub providers: Vec<Provider>,
+    /// Number of the graphics device.
+    pub device: u32,
+    /// Sessions with a thread each; 0 suits the processors.
+    pub workers: usize,
+    /// Threads inside a session; 0 suits the processors.
+    pub intra_threads: usize,
+    /// Pictures that may wait.
+    pub queue_capacity: usize,
+    /// Pictures in one run.
+    pub max_batch: usize,
+    /// Milliseconds that a picture may wait.
+    pub queue_timeout_ms: u64,
+}
+
+/// What runs a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provider {
+    /// The processor.
+    Cpu,
+    /// NVIDIA's CUDA.
+    Cuda,
+    /// NVIDIA's TensorRT.
+    Tensorrt,
+}
+
+/// Search for neighbours.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IndexSettings {
+    /// Scan or graph.
+    pub kind: IndexKind,
+    /// Links of a graph node.
+    pub links: usize,
+    /// Neighbours considered when a node is linked.
+    pub build_effort: usize,
+    /// Nodes visited by a search; 0 suits the number of results.
+    pub search_effort: usize,
+    /// Threads that build the graph.
+    pub build_threads: usize,
+}
+
+/// How neighbours are searched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexKind {
+    /// Whichever is faster.
+    Auto,
+    /// A scan.
+    Flat,
+    /// A graph.
+    Hnsw,
+}
+
+/// Live sessions.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionSettings {
+    /// Sessions at a time.
+    pub max_sessions: usize,
+    /// Seconds of silence after which a session is forgotten.
+    pub ttl_s: f64,
+    /// Latest engagements kept of a session.
+    pub max_items: usize,
+    /// Latest items that count as seen.
+    pub max_seen: usize,
+    /// The difference, 0 to 1, up to which a frame reuses its predecessor's embedding.
+    pub near_duplicate_difference: f32,
+}
+
+/// What is learned from everybody's events.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CollabSettings {
+    /// Sessions that neighbours are looked for among.
+    pub sessions: usize,
+    /// Latest sessions of one item that are looked at.
+    pub recency_sample: usize,
+    /// Sessions that vote.
+    pub neighbours: usize,
+    /// Latest items kept of a session.
+    pub session_items: usize,
+    /// Successors kept of an item.
+    pub successors: usize,
+    /// Seconds after which an event no longer follows the one before.
+    pub session_gap_s: f64,
+    /// Half-life of transitions and co-visitations in days.
+    pub half_life_days: f64,
+    /// Half-lives of trending counts in minutes, rising.
+    pub trending_half_lives_min: Vec<f64>,
+}
+
+/// Lists.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RankingSettings {
+    /// Seconds for which lists are made.
+    pub horizons_s: Horizons,
+    /// File with weights; `None` is the built-in ones.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub weights: Option<PathBuf>,
+    /// Items in a list when the request does not say.
+    pub default_count: usize,
+    /// Most items in a list.
+    pub max_count: usize,
+    /// Variety, 0 to 1, when the request does not say.
+    pub diversity: f32,
+    /// Milliseconds for candidate sources when the request does not say.
+    pub deadline_ms: u64,
+    /// Candidates of all sources together.
+    pub max_candidates: usize,
+    /// Candidates from each source.
+    pub candidates: CandidateSettings,
+}
+
+/// Candidates from each source; 0 turns one off.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CandidateSettings {
+    /// Items that look like the frame on screen.
+    pub visual: usize,
+    /// Items that look like where the frames are heading.
+    pub trajectory: usize,
+    /// Items of sessions like this one.
+    pub session: usize,
+    /// Items watched together with those of this session.
+    pub co_visitation: usize,
+    /// Items that followed the one on screen.
+    pub transition: usize,
+    /// Items by matrix factorisation.
+    pub preference: usize,
+    /// Items that everybody turns to at the moment.
+    pub trending: usize,
+    /// Items with tags, categories or words in common.
+    pub metadata: usize,
+    /// New items that few people have seen.
+    pub fresh: usize,
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Memory for pages in bytes.
+    pub cache_bytes: usize,
+    /// Calls that may wait to be written.
+    pub queue_capacity: usize,
+    /// Bytes that may wait to be written.
+    pub queue_bytes: usize,
+    /// Records after which a commit takes no more calls in.
+    pub commit_records: usize,
+    /// How exactly embeddings are kept.
+    pub embedding_precision: EmbeddingPrecision,
+    /// Whether every start checks the whole database.
+    pub check_on_open: bool,
+}
+
+/// How exactly embeddings are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmbeddingPrecision {
+    /// Two bytes a component.
+    F16,
+    /// Four bytes a component.
+    F32,
+}
+
+/// Keys and pseudonyms.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecuritySettings {
+    /// Whether requests need a key.
+    pub require_keys: bool,
+    /// Requests a second for a key without a limit of its own; 0 is no limit.
+    pub rate_limit_per_s: u32,
+    /// Requests at once; 0 is as many as in a second.
+    pub rate_limit_burst: u32,
+    /// Keys whose rate is kept track of.
+    pub rate_limited_keys: usize,
+    /// Secret under which user ids become pseudonyms; `None` is the file in the data folder.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub user_secret: Option<UserSecret>,
+}
+
+/// A secret that does not print itself.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct UserSecret(String);
+
+impl UserSecret {
+    /// The secret itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for UserSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("UserSecret(…)")
+    }
+}
+
+/// Logs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// Form of log lines.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_filter: String,
+}
+
+/// Form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// For machines.
+    Json,
+}
+
+/// TOML has no null; an empty text stands for it.
+fn empty_is_none<'de, D: Deserializer<'de>, T: From<Wrapped>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Ok((!text.is_empty()).then(|| T::from(Wrapped(text))))
+}
+
+/// A text on its way into a setting.
+struct Wrapped(String);
+
+impl From<Wrapped> for PathBuf {
+    fn from(text: Wrapped) -> Self {
+        Self::from(text.0)
+    }
+}
+
+impl From<Wrapped> for UserSecret {
+    fn from(text: Wrapped) -> Self {
+        Self(text.0)
+    }
+}

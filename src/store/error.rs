@@ -1,0 +1,114 @@
+//! Why could something not be stored or read? One error for the whole layer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What went wrong. Cheap to clone, because one failed commit answers many callers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the quota is full. Nothing of the call was stored.
+    #[error("there is no space left for {}; make room and start again", file.display())]
+    NoSpace {
+        /// The database.
+        file: PathBuf,
+    },
+    /// Too many writes are waiting already. Nothing of the call was stored; try again shortly.
+    #[error("the write queue is full")]
+    Busy,
+    /// One record is larger than the store accepts.
+    #[error("a record of {bytes} bytes is more than the {limit} that the store accepts")]
+    TooLarge {
+        /// Its size in bytes.
+        bytes: usize,
+        /// The largest accepted, in bytes.
+        limit: usize,
+    },
+    /// Another process has the database open.
+    #[error("{} is in use by another process; stop that one first", file.display())]
+    Locked {
+        /// The database.
+        file: PathBuf,
+    },
+    /// The file is damaged or no database.
+    #[error(
+        "{} is damaged ({reason}); move it away and restore a backup of it, or start with an empty data folder",
+        file.display()
+    )]
+    Corrupt {
+        /// The database.
+        file: PathBuf,
+        /// What gave it away.
+        reason: String,
+    },
+    /// The file was written by a newer version of this program.
+    #[error("{} has format {found}, this version reads up to {supported}; use a newer version", file.display())]
+    NewerFormat {
+        /// The database.
+        file: PathBuf,
+        /// The format that it has.
+        found: u64,
+        /// The newest format known here.
+        supported: u64,
+    },
+    /// The operating system refused something.
+    #[error("{}: {reason}", file.display())]
+    Io {
+        /// The database or its folder.
+        file: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
+    /// The store was closed, or its writer has ended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl StoreError {
+    pub(super) fn from_redb(file: &Path, error: impl Into<redb::Error>) -> Self {
+        let file = file.to_owned();
+        match error.into() {
+            redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => Self::Locked { file },
+            redb::Error::Io(error) => Self::from_io(&file, &error),
+            redb::Error::ValueTooLarge(bytes) => Self::TooLarge { bytes, limit: super::embedded::MAX_RECORD_BYTES },
+            redb::Error::DatabaseClosed => Self::Closed,
+            redb::Error::PreviousIo => {
+                Self::Io { file, reason: "an earlier operation failed; the service has to be started again".into() }
+            }
+            redb::Error::Corrupted(reason) => Self::Corrupt { file, reason },
+            other @ (redb::Error::UpgradeRequired(_)
+            | redb::Error::RepairAborted
+            | redb::Error::TableTypeMismatch { .. }
+            | redb::Error::TableIsMultimap(_)
+            | redb::Error::TableDoesNotExist(_)
+            | redb::Error::TypeDefinitionChanged { .. }) => Self::Corrupt { file, reason: other.to_string() },
+            other => Self::Io { file, reason: other.to_string() },
+        }
+    }
+
+    pub(super) fn from_io(file: &Path, error: &io::Error) -> Self {
+        let file = file.to_owned();
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { file },
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                Self::Corrupt { file, reason: error.to_string() }
+            }
+            _ => Self::Io { file, reason: error.to_string() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let file = Path::new("d/upnext.redb");
+        let of = |kind: io::ErrorKind| StoreError::from_redb(file, redb::Error::Io(kind.into()));
+        assert!(matches!(of(io::ErrorKind::StorageFull), StoreError::NoSpace { .. }));
+        assert!(matches!(of(io::ErrorKind::QuotaExceeded), StoreError::NoSpace { .. }));
+        assert!(matches!(of(io::ErrorKind::InvalidData), StoreError::Corrupt { .. }));
+        assert!(matches!(of(io::ErrorKind::PermissionDenied), StoreError::Io { .. }));
+        assert!(of(io::ErrorKind::StorageFull).to_string().contains("d/upnext.redb"));
+    }
+}
