@@ -1,1 +1,26 @@
-//! The only module that knows HTTP.
+//! What can be asked from outside, and how? The only module that knows HTTP.
+//!
+//! [`router`] is every route with its middleware around it; [`serve`] runs it on a listener, with TLS, until it is
+//! told to stop. Handlers translate: they read a request into the engine's words and write the outcome down.
+//! Whatever goes wrong becomes a problem (RFC 9457) from one table.
+
+mod auth;
+mod connection;
+mod extract;
+mod lines;
+mod middleware;
+mod openapi;
+mod options;
+mod problem;
+mod router;
+mod routes;
+mod server;
+mod state;
+mod wire;
+
+pub use auth::{Doorkeeper, KeyHolder};
+pub use options::{ApiOptions, CorsOrigins, Limits};
+pub use problem::{ApiError, FieldError, Problem};
+pub use router::{openapi, router};
+pub use server::{Drained, Peer, ServerOptions, serve};
+pub use state::AppState;

@@ -1,0 +1,94 @@
+//! How much may one request ask for? The bounds and choices of the HTTP layer.
+
+use std::time::Duration;
+
+/// The bounds of request bodies and lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a JSON body without images.
+    pub json_bytes: usize,
+    /// Bytes of one image.
+    pub image_bytes: usize,
+    /// Bytes of a whole body with several images (multipart, or base64 in JSON).
+    pub upload_bytes: usize,
+    /// Images of an item.
+    pub item_images: usize,
+    /// Frames of a recommendation request.
+    pub frames: usize,
+    /// Events of one request.
+    pub events: usize,
+    /// Rows of an item batch.
+    pub batch_rows: usize,
+    /// Bytes of one row of an item batch.
+    pub batch_row_bytes: usize,
+    /// Rows of an item batch that are written together; what a batch holds in memory is at most this or
+    /// `upload_bytes`, whichever is reached first, and one row.
+    pub batch_chunk_rows: usize,
+    /// Items of one list of an answer.
+    pub list_items: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            json_bytes: 4 << 20,
+            image_bytes: 16 << 20,
+            upload_bytes: 64 << 20,
+            item_images: 16,
+            frames: 16,
+            events: 1_000,
+            batch_rows: 100_000,
+            batch_row_bytes: 32 << 20,
+            batch_chunk_rows: 64,
+            list_items: 1_000,
+        }
+    }
+}
+
+/// Which web pages of other origins may read answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CorsOrigins {
+    /// None.
+    #[default]
+    None,
+    /// All of them.
+    Any,
+    /// These, for example `https://example.org`.
+    These(Vec<String>),
+}
+
+/// The choices of the HTTP layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiOptions {
+    /// The bounds of bodies and lists.
+    pub limits: Limits,
+    /// How long a request may take from its head to its answer's head.
+    pub request_timeout: Duration,
+    /// The same for an item batch.
+    pub batch_timeout: Duration,
+    /// Requests worked on at a time; further ones get 503 at once.
+    pub max_in_flight: usize,
+    /// Which web pages of other origins may read answers.
+    pub cors: CorsOrigins,
+    /// Whether every request needs a key. Without, only clients on the loopback interface are let in keyless.
+    pub require_keys: bool,
+    /// How far in the future an event may have occurred, in seconds: clocks differ.
+    pub max_event_lead_s: f64,
+    /// For how long the outcome of a readiness check is given again, as it costs an inference.
+    pub readiness_reuse: Duration,
+}
+
+impl Default for ApiOptions {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            request_timeout: Duration::from_secs(30),
+            batch_timeout: Duration::from_secs(3_600),
+            max_in_flight: 1_024,
+            cors: CorsOrigins::None,
+            require_keys: true,
+            max_event_lead_s: 300.0,
+            readiness_reuse: Duration::from_secs(1),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Events: what people did.
+
+use axum::Json;
+use axum::extract::State;
+
+use crate::api::extract;
+use crate::api::problem::{ApiError, Problem};
+use crate::api::state::AppState;
+use crate::api::wire::{EventBody, EventRow, EventsAnswer, EventsBody};
+use crate::domain::Event;
+use crate::engine::EngineError;
+use crate::telemetry::EventOutcome;
+
+/// Report what people did
+///
+/// Each event is judged on its own: the answer has one entry for each, in order. Those that are `stored` or
+/// `duplicate` are durable; sending an `event_id` again is harmless. When not a single event can be used, the answer
+/// is a problem that names every field at fault.
+#[utoipa::path(post, path = "/v1/events", tag = "events", request_body = EventsBody,
+    responses((status = 200, description = "what became of each event", body = EventsAnswer),
+        (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
+pub(in crate::api) async fn post_events(
+    State(state): State<AppState>,
+    extract::Json(body): extract::Json<EventsBody>,
+) -> Result<Json<EventsAnswer>, ApiError> {
+    let most = state.options.limits.events;
+    if body.events.is_empty() || body.events.len() > most {
+        return Err(ApiError::field("events", format!("must have 1 to {most} entries")));
+    }
+    let now = state.clock.now();
+    let latest = now.plus_seconds(state.options.max_event_lead_s);
+    let read =
+        |(row, value)| EventBody::read(value, &format!("events[{row}]"), now, latest, |user| state.user_key(user));
+    let rows: Vec<Result<Event, ApiError>> = body.events.into_iter().enumerate().map(read).collect();
+    let failed = rows.iter().filter(|row| row.is_err()).count();
+    state.metrics.count_events(EventOutcome::Rejected, failed as u64);
+    if failed == rows.len() {
+        return Err(ApiError::Invalid(rows.into_iter().filter_map(Result::err).flat_map(|e| e.fields()).collect()));
+    }
+    let good: Vec<Event> = rows.iter().filter_map(|row| row.as_ref().ok().cloned()).collect();
+    let accepted = good.len();
+    let mut receipts = state.engine.observe_events(good).await?.into_iter();
+    let mut results = Vec::with_capacity(rows.len());
+    for (n, row) in rows.into_iter().enumerate() {
+        results.push(match row {
+            Ok(event) => {
+                let receipt = receipts.next().ok_or_else(|| EngineError::Internal("a receipt is missing".into()))?;
+                EventRow::taken(n, event.id, receipt)
+            }
+            Err(error) => EventRow::refused(n, &error),
+        });
+    }
+    Ok(Json(EventsAnswer { accepted, failed, results }))
+}

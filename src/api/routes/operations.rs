@@ -1,0 +1,131 @@
+//! For those who run the service: does it live, can it work, how is it doing, what can it do?
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::{Extension, Json};
+use bytes::Bytes;
+use http::header;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::problem::{ApiError, Problem};
+use crate::api::state::AppState;
+use crate::api::wire::milliseconds;
+
+/// The text of the OpenAPI document, made once.
+#[derive(Debug, Clone)]
+pub(in crate::api) struct OpenApiText(pub(in crate::api) Bytes);
+
+/// The service can do its work.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct ReadyAnswer {
+    /// Always `ready`.
+    status: &'static str,
+    /// The embedding model, as `name@hash`.
+    model: String,
+    /// The execution provider that runs it.
+    provider: String,
+    /// How long the check's inference took.
+    inference_ms: f64,
+}
+
+/// What the service consists of.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct StatusAnswer {
+    /// Whether a real picture went through the model.
+    ready: bool,
+    /// What is wrong, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    /// The version of the service.
+    version: &'static str,
+    /// Seconds since it was started.
+    uptime_s: f64,
+    /// The embedding model, as `name@hash`.
+    model: String,
+    /// The execution provider that runs it.
+    provider: String,
+    /// How long the check's inference took.
+    inference_ms: f64,
+    /// Items in the catalogue.
+    items: usize,
+    /// Live sessions.
+    sessions: usize,
+    /// The newest sequence of the log.
+    log_sequence: u64,
+}
+
+/// Say what this is
+#[utoipa::path(get, path = "/", tag = "operations", security(()),
+    responses((status = 200, description = "a few lines", body = String, content_type = "text/plain")))]
+pub(in crate::api) async fn root() -> &'static str {
+    concat!(
+        "UpNext ",
+        env!("CARGO_PKG_VERSION"),
+        ": what will this person want within 15, 30 and 60 seconds?\n\n",
+        "POST /v1/recommendations   ask\n",
+        "GET  /openapi.json         everything that can be asked\n",
+        "GET  /livez, /readyz       health\n"
+    )
+}
+
+/// Does the process live?
+#[utoipa::path(get, path = "/livez", tag = "operations", security(()),
+    responses((status = 200, description = "it does", body = String, content_type = "text/plain")))]
+pub(in crate::api) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Can the service do its work?
+///
+/// Sends a real picture through the model, at most once a second.
+#[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
+    responses((status = 200, description = "it can", body = ReadyAnswer),
+        (status = 503, description = "it cannot", body = Problem, content_type = "application/problem+json")))]
+pub(in crate::api) async fn readyz(State(state): State<AppState>) -> Result<Json<ReadyAnswer>, ApiError> {
+    let readiness = state.readiness().await;
+    if !readiness.ready {
+        return Err(ApiError::NotReady(readiness.problem.unwrap_or_else(|| "no reason given".to_owned())));
+    }
+    Ok(Json(ReadyAnswer {
+        status: "ready",
+        model: readiness.model,
+        provider: readiness.provider,
+        inference_ms: milliseconds(readiness.inference),
+    }))
+}
+
+/// Read the metrics, in Prometheus's text format
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "the metrics", body = String, content_type = "text/plain"),
+        (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
+pub(in crate::api) async fn metrics(State(state): State<AppState>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], state.metrics.encode())
+}
+
+/// Read this document
+#[utoipa::path(get, path = "/openapi.json", tag = "operations", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
+pub(in crate::api) async fn openapi(Extension(OpenApiText(text)): Extension<OpenApiText>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")], text)
+}
+
+/// Read what the service consists of and how it is doing
+#[utoipa::path(get, path = "/v1/admin/status", tag = "admin",
+    responses((status = 200, description = "the status", body = StatusAnswer),
+        (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
+pub(in crate::api) async fn admin_status(State(state): State<AppState>) -> Json<StatusAnswer> {
+    let readiness = state.readiness().await;
+    Json(StatusAnswer {
+        ready: readiness.ready,
+        problem: readiness.problem,
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: state.uptime_s(),
+        model: readiness.model,
+        provider: readiness.provider,
+        inference_ms: milliseconds(readiness.inference),
+        items: readiness.items,
+        sessions: readiness.sessions,
+        log_sequence: readiness.log_sequence,
+    })
+}

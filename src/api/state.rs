@@ -1,0 +1,104 @@
+//! What does every handler need? The engine and the rim's own parts.
+
+use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
+use axum::extract::FromRef;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::auth::{Door, Doorkeeper, Needs};
+use super::options::{ApiOptions, Limits};
+use crate::domain::{Clock, ItemId, Timestamp, UserId, UserKey};
+use crate::engine::{Engine, Readiness};
+use crate::telemetry::Metrics;
+
+/// Patches of the same item wait for each other; two items rarely share a lock.
+const PATCH_LOCKS: usize = 64;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    pub(super) engine: Arc<Engine>,
+    pub(super) options: Arc<ApiOptions>,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Arc<dyn Clock>,
+    keeper: Arc<dyn Doorkeeper>,
+    started_at: Timestamp,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// A patch reads, changes and writes; in between nobody else may patch the same item.
+    patches: [Mutex<()>; PATCH_LOCKS],
+    /// The last readiness and when it was found out; held while a check runs, so that probes that come together
+    /// cost one inference.
+    readiness: Mutex<Option<(Timestamp, Readiness)>>,
+}
+
+impl AppState {
+    /// Joins the parts that handlers need.
+    pub fn new(
+        engine: Arc<Engine>,
+        keeper: Arc<dyn Doorkeeper>,
+        metrics: Metrics,
+        clock: Arc<dyn Clock>,
+        options: ApiOptions,
+    ) -> Self {
+        let shared = Shared { patches: std::array::from_fn(|_| Mutex::new(())), readiness: Mutex::new(None) };
+        let started_at = clock.now();
+        Self { engine, options: Arc::new(options), metrics, clock, keeper, started_at, shared: Arc::new(shared) }
+    }
+
+    /// The pseudonym of a person: what leaves the rim in place of their id.
+    pub(super) fn user_key(&self, user: &UserId) -> UserKey {
+        self.keeper.pseudonym(user)
+    }
+
+    pub(super) fn door(&self, needs: Needs) -> Door {
+        Door {
+            keeper: Arc::clone(&self.keeper),
+            metrics: self.metrics.clone(),
+            require_keys: self.options.require_keys,
+            needs,
+        }
+    }
+
+    /// Waits until nobody else patches the item.
+    pub(super) async fn patching(&self, item: &ItemId) -> MutexGuard<'_, ()> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(item);
+        self.shared.patches[hash as usize % PATCH_LOCKS].lock().await
+    }
+
+    /// The engine's readiness, at most as old as the options allow.
+    pub(super) async fn readiness(&self) -> Readiness {
+        let mut last = self.shared.readiness.lock().await;
+        let now = self.clock.now();
+        if let Some((at, readiness)) = last.as_ref()
+            && (0.0..self.options.readiness_reuse.as_secs_f64()).contains(&now.seconds_since(*at))
+        {
+            return readiness.clone();
+        }
+        let readiness = self.engine.readiness().await;
+        self.metrics.set_ready(readiness.ready);
+        *last = Some((self.clock.now(), readiness.clone()));
+        readiness
+    }
+
+    /// Seconds since the state was made.
+    pub(super) fn uptime_s(&self) -> f64 {
+        self.clock.now().seconds_since(self.started_at)
+    }
+}
+
+impl fmt::Debug for AppState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AppState").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl FromRef<AppState> for Limits {
+    fn from_ref(state: &AppState) -> Self {
+        state.options.limits
+    }
+}

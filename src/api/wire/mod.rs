@@ -1,0 +1,21 @@
+//! What do bodies look like? The serialisable twins of what the engine takes and gives.
+//!
+//! They are checked and turned into the domain's types here, field by field, so that a refusal can name the field.
+
+mod event;
+mod filter;
+mod item;
+mod recommend;
+mod search;
+mod session;
+mod time;
+
+pub(super) use event::{EventBody, EventRow, EventsAnswer, EventsBody, RowError};
+pub(super) use filter::FilterBody;
+pub(super) use item::{
+    BatchAnswer, BatchRow, ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, patched, write_of,
+};
+pub(super) use recommend::{FrameAnswer, RecommendAnswer, RecommendBody, RecommendQuery, milliseconds};
+pub(super) use search::{SearchAnswerBody, SearchBody, SearchQuery, SimilarQuery};
+pub(super) use session::{FrameQuery, FrameReport, SessionAnswer};
+pub(super) use time::Rfc3339;
