@@ -8,22 +8,32 @@ const FAST_HALF_LIFE_S: f64 = 5.0;
 const SLOW_HALF_LIFE_S: f64 = 30.0;
 /// Half-life of the velocity: long enough to outlast the jitter of single frames.
 const VELOCITY_HALF_LIFE_S: f64 = 3.0;
-/// The extrapolation's damping: all movement still to come adds up to the velocity times this.
+/// The trend's damping: all of it that is still to come adds up to the velocity times this.
 const DAMPING_S: f64 = 8.0;
-/// The farthest that an extrapolation leaves the last frame, as a length beside its unit vector (0.5 is 27 degrees).
-const MAX_STEP: f64 = 0.5;
+/// The farthest that the trend leaves the last frame, as a length beside its unit vector (0.5 is 27 degrees).
+const MAX_TREND: f64 = 0.5;
+/// How soon an unsteady scene is expected to look like its mean again.
+const SCENE_RETURN_S: f64 = 2.0;
+/// How soon, after that, the next scenes are expected to look like those of the last minute.
+const SESSION_RETURN_S: f64 = 8.0;
 /// Half-life of [`Trajectory::motion_energy`].
 const ENERGY_HALF_LIFE_S: f64 = 10.0;
 /// Media time that moves on by more than this was skipped, not watched.
 const MAX_GAP_S: f64 = 20.0;
+/// A frame that is older than the last by no more than this was overtaken on its way; the viewer did not go back.
+const MAX_DISORDER_S: f64 = 1.0;
+/// Frames closer than this say nothing about velocity.
+const MIN_STEP_S: f64 = 0.001;
+/// Below this number of changes steadiness cannot be told.
+const MIN_CHANGES: f64 = 1.5;
 /// The time that a frame stands for when its predecessor does not tell: the first one, the first after a seek.
 const NOMINAL_STEP_S: f64 = 1.0;
 
 /// The course of one session's frames through embedding space, in constant memory: five vectors.
 ///
 /// Every mean weighs frames by the media time they stand for, so it does not depend on the frame rate.
-/// A jump of the media time (back, or on by more than 20 s) or an embedding of another dimension than the last starts a new scene;
-/// another dimension also forgets everything before it.
+/// A cut or a jump of the media time (back, or on by more than 20 s) starts a new scene; an embedding with another number of
+/// dimensions than the last starts a new trajectory.
 #[derive(Debug, Clone, Default)]
 pub struct Trajectory {
     last: Option<Embedding>,
@@ -32,7 +42,12 @@ pub struct Trajectory {
     scene: WeightedSum,
     fast: WeightedSum,
     slow: WeightedSum,
+    /// Of changes a second, within the scene.
     velocity: WeightedSum,
+    /// The weighted sum of the squared lengths of those changes.
+    velocity_squares: f64,
+    /// The sum of the squared weights: with the weight it says how many changes count.
+    velocity_weight_squares: f64,
     energy: f64,
     energy_weight: f64,
     frames: u64,
@@ -45,24 +60,73 @@ impl Trajectory {
             *self = Self::default();
         }
         let step_s = self.step(at_s, motion);
-        if let Some(last) = &self.last
-            && self.scene.weight > 0.0
-            && step_s > 0.0
-        {
-            let change =
-                embedding.as_slice().iter().zip(last.as_slice()).map(|(&new, &old)| (new - old) / step_s as f32);
-            self.velocity.add(change, step_s, Some(VELOCITY_HALF_LIFE_S));
+        let last = self.last.replace(embedding.clone());
+        if let Some(last) = last.filter(|_| self.scene.weight > 0.0) {
+            self.add_change(&last, embedding, step_s);
         }
         self.weigh_in(embedding, step_s);
-        self.last = Some(embedding.clone());
     }
 
     /// Takes in a frame that looks like the last one; its embedding stands for this one too.
     pub fn observe_repeat(&mut self, at_s: f64, motion: Motion) {
         let Some(last) = self.last.clone() else { return };
         let step_s = self.step(at_s, motion);
-        self.velocity.add(std::iter::repeat_n(0.0, last.dims()), step_s, Some(VELOCITY_HALF_LIFE_S));
+        if self.scene.weight > 0.0 {
+            self.add_change(&last, &last, step_s);
+        }
         self.weigh_in(&last, step_s);
+    }
+
+    /// What may be on screen in `ahead_s` seconds; `None` before the first frame.
+    ///
+    /// A forecast that trusts a trend as far as the trend is steady:
+    ///
+    /// - the *trend* is the mean velocity times `τ (1 − exp(−ahead / τ))`, so it dies away (exponential smoothing's damped trend,
+    ///   in continuous time), and is never longer than half the unit vector it starts from. It counts with the
+    ///   [`steadiness`](Self::steadiness) of the velocity: 1 for a drift in a straight line, 0 for mere jitter;
+    /// - as far as it does not count, the forecast *returns*: within some two seconds to the mean of the scene, and within
+    ///   some eight to the slow mean, since by then there may be another scene.
+    ///
+    /// On embeddings of real videos (four frames a second, over cuts) a damped trend alone came out farther from the later frame than
+    /// the last frame itself at every distance; this came out nearer than the last frame and than each mean: mean cosine
+    /// .756 against .712 (last) and .739 (scene) at 2 s, .581 against .454 (last) and .574 (slow mean) at 15 s.
+    pub fn extrapolate(&self, ahead_s: f64) -> Option<Embedding> {
+        let last = self.last.as_ref()?;
+        if !ahead_s.is_finite() || ahead_s <= 0.0 {
+            return Some(last.clone());
+        }
+        let approach = |time_s: f64| -(-ahead_s / time_s).exp_m1();
+        let steadiness = self.steadiness();
+        let trend_s = (DAMPING_S * approach(DAMPING_S)).min(MAX_TREND / self.speed().max(1e-9));
+        let trend = steadiness * trend_s / self.velocity.weight.max(1e-9);
+        let to_means = (1.0 - steadiness) * approach(SCENE_RETURN_S);
+        let to_slow = to_means * approach(SESSION_RETURN_S) / self.slow.length().max(1e-9);
+        let to_scene = to_means * (1.0 - approach(SESSION_RETURN_S)) / self.scene.length().max(1e-9);
+        let mut ahead: Vec<f32> = last.as_slice().iter().map(|&x| x * (1.0 - to_means) as f32).collect();
+        for (sum, share) in [(&self.velocity, trend), (&self.scene, to_scene), (&self.slow, to_slow)] {
+            for (ahead, &value) in ahead.iter_mut().zip(&sum.sum) {
+                *ahead += value * share as f32;
+            }
+        }
+        // What points nowhere (a scene that is the opposite of the last frame) leaves the last frame.
+        Embedding::unit(ahead).ok().or_else(|| Some(last.clone()))
+    }
+
+    /// How steady the velocity is, 0 to 1: the share of its energy that is drift, not jitter.
+    ///
+    /// The squared mean of `n` independent changes is `1/n` of their mean square, that of equal ones all of it; between
+    /// the two it is interpolated.
+    pub fn steadiness(&self) -> f64 {
+        let weight = self.velocity.weight;
+        if self.velocity_squares <= 0.0 || self.velocity_weight_squares <= 0.0 {
+            return 0.0;
+        }
+        let changes = weight * weight / self.velocity_weight_squares;
+        if changes < MIN_CHANGES {
+            return 0.0;
+        }
+        let ratio = self.speed().powi(2) * weight / self.velocity_squares;
+        ((ratio * changes - 1.0) / (changes - 1.0)).clamp(0.0, 1.0)
     }
 
     /// The last frame's embedding.
@@ -85,29 +149,9 @@ impl Trajectory {
         self.slow.direction()
     }
 
-    /// Where the frames may be in `ahead_s` seconds; `None` before the first frame.
-    ///
-    /// A linear trend, damped (exponential smoothing's damped trend, in continuous time): the step is the velocity times
-    /// `τ (1 − exp(−ahead / τ))`, and never longer than half the unit vector it starts from.
-    pub fn extrapolate(&self, ahead_s: f64) -> Option<Embedding> {
-        let last = self.last.as_ref()?;
-        if self.velocity.weight <= 0.0 || !ahead_s.is_finite() || ahead_s <= 0.0 {
-            return Some(last.clone());
-        }
-        let damped_s = DAMPING_S * -(-ahead_s / DAMPING_S).exp_m1();
-        let speed = self.speed();
-        let scale = damped_s.min(MAX_STEP / speed.max(1e-9)) / self.velocity.weight;
-        let ahead = last.as_slice().iter().zip(&self.velocity.sum).map(|(&x, &v)| x + v * scale as f32).collect();
-        Embedding::unit(ahead).ok().or_else(|| Some(last.clone()))
-    }
-
     /// How fast the embedding changes, in lengths of a unit vector a second.
     pub fn speed(&self) -> f64 {
-        if self.velocity.weight <= 0.0 {
-            return 0.0;
-        }
-        let squares: f64 = self.velocity.sum.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
-        squares.sqrt() / self.velocity.weight
+        if self.velocity.weight > 0.0 { self.velocity.length() / self.velocity.weight } else { 0.0 }
     }
 
     /// For how many seconds of media time the present scene has lasted.
@@ -143,14 +187,16 @@ impl Trajectory {
         let first = self.last.is_none();
         let at_s = if at_s.is_finite() { at_s } else { self.last_at_s + NOMINAL_STEP_S };
         let gap_s = at_s - self.last_at_s;
-        let jumped = !first && !(0.0..=MAX_GAP_S).contains(&gap_s);
+        let jumped = !first && !(-MAX_DISORDER_S..=MAX_GAP_S).contains(&gap_s);
         if first || jumped || motion.cut {
             self.scene_started_s = at_s;
             self.scene.clear();
             self.velocity.clear();
+            self.velocity_squares = 0.0;
+            self.velocity_weight_squares = 0.0;
         }
-        let step_s = if first || jumped { NOMINAL_STEP_S } else { gap_s };
-        self.last_at_s = at_s;
+        let step_s = if first || jumped { NOMINAL_STEP_S } else { gap_s.max(0.0) };
+        self.last_at_s = if first || jumped { at_s } else { at_s.max(self.last_at_s) };
         self.frames += 1;
         if !first && !jumped && motion.energy.is_finite() {
             let keep = decay(step_s, ENERGY_HALF_LIFE_S);
@@ -158,6 +204,19 @@ impl Trajectory {
             self.energy_weight = self.energy_weight * keep + (1.0 - keep);
         }
         step_s
+    }
+
+    fn add_change(&mut self, from: &Embedding, to: &Embedding, step_s: f64) {
+        if step_s < MIN_STEP_S {
+            return;
+        }
+        let per_s = (1.0 / step_s) as f32;
+        let change = from.as_slice().iter().zip(to.as_slice()).map(|(&from, &to)| (to - from) * per_s);
+        let squares: f64 = change.clone().map(|c| f64::from(c) * f64::from(c)).sum();
+        let keep = decay(step_s, VELOCITY_HALF_LIFE_S);
+        self.velocity_squares = self.velocity_squares * keep + squares * (1.0 - keep);
+        self.velocity_weight_squares = self.velocity_weight_squares * keep * keep + (1.0 - keep) * (1.0 - keep);
+        self.velocity.add(change, step_s, Some(VELOCITY_HALF_LIFE_S));
     }
 
     fn weigh_in(&mut self, embedding: &Embedding, step_s: f64) {
@@ -194,6 +253,10 @@ impl WeightedSum {
     fn clear(&mut self) {
         self.sum.fill(0.0);
         self.weight = 0.0;
+    }
+
+    fn length(&self) -> f64 {
+        self.sum.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt()
     }
 
     fn direction(&self) -> Option<Embedding> {

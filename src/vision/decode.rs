@@ -10,11 +10,12 @@ use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageError, Limits, RgbImage};
+use image::{ImageDecoder, ImageError, Limits};
 
 use super::colour::to_rgb8;
 use super::format::Format;
 use super::outline;
+use super::upright::{swaps_sides, upright};
 use crate::domain::Pixels;
 
 /// Decodes the (first) picture in `bytes`: JPEG, PNG, WebP, GIF or BMP, told by content.
@@ -169,7 +170,7 @@ fn upright_rgb(mut decoder: impl ImageDecoder, strict: Limits, limits: &DecodeLi
     // Samples and, where they grow or turn, the RGB copy made from them.
     let sample_bytes = u64::from(layout.bytes_per_pixel());
     let grows = if layout.channel_count() < 3 { 3 } else { 0 };
-    let turns = if turns_by_a_quarter(orientation) { 3 } else { 0 };
+    let turns = if swaps_sides(orientation) { 3 } else { 0 };
     limits.check(width, height, (sample_bytes + grows).max(3 + turns))?;
     decoder.set_limits(strict).map_err(error_of)?;
     let length = usize::try_from(decoder.total_bytes()).map_err(|_| DecodeError::TooLarge {
@@ -180,28 +181,8 @@ fn upright_rgb(mut decoder: impl ImageDecoder, strict: Limits, limits: &DecodeLi
     let mut samples = vec![0; length];
     decoder.read_image(&mut samples).map_err(error_of)?;
     let rgb = to_rgb8(layout, samples).ok_or(DecodeError::UnsupportedFormat { detected: None })?;
-    if orientation == Orientation::NoTransforms {
-        return Pixels::new(width, height, rgb).ok_or_else(inconsistent);
-    }
-    let mut image = DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(inconsistent)?);
-    image.apply_orientation(orientation);
-    Pixels::new(image.width(), image.height(), image.into_rgb8().into_raw()).ok_or_else(inconsistent)
-}
-
-fn inconsistent() -> DecodeError {
-    DecodeError::Corrupt { detail: "the picture does not have the size that it declares".into() }
-}
-
-fn turns_by_a_quarter(orientation: Orientation) -> bool {
-    match orientation {
-        Orientation::NoTransforms
-        | Orientation::Rotate180
-        | Orientation::FlipHorizontal
-        | Orientation::FlipVertical => false,
-        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
-            true
-        }
-    }
+    let (width, height, rgb) = upright(width, height, rgb, orientation);
+    Pixels::new(width, height, rgb).ok_or(DecodeError::Corrupt { detail: "the decoder gave too few pixels".into() })
 }
 
 fn error_of(error: ImageError) -> DecodeError {

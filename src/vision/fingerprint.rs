@@ -2,8 +2,12 @@
 
 use crate::domain::{LUMA_SIDE, LumaThumb, Pixels};
 
-/// Frames that differ by less than this count as the same picture.
-pub const NEAR_DUPLICATE_DIFFERENCE: f32 = 0.02;
+/// Frames that differ by less than this count as the same picture: reusing the embedding costs no more than compression noise does.
+///
+/// Measured on three videos: of frames four times a second 41 % are below it (of frames once a second 22 %), and the embedding they
+/// would have had has a mean cosine of .980 with the one they reuse, the worst .938; frames that hardly differ at
+/// all (below 0.002) have .99. At 0.02 the worst falls to .80 between neighbours. Across the videos' cuts the difference is at least 0.12.
+pub const NEAR_DUPLICATE_DIFFERENCE: f32 = 0.0125;
 
 /// At most this many rows of a cell are read: enough for a mean, and a large frame costs no more than a small one.
 const MAX_ROWS_A_CELL: usize = 8;

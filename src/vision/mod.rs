@@ -2,6 +2,7 @@
 //!
 //! - [`decode`] turns the bytes of a JPEG, PNG, WebP, GIF or BMP file into upright RGB pixels, or says why not;
 //! - [`Preprocessor`] cuts and scales them to a model's input;
+//! - [`thumbnail_jpeg`] makes the small picture that people get to see;
 //! - [`luma_thumb`] shrinks them to a fingerprint; [`difference`] and [`near_duplicate`] compare two of those;
 //! - [`motion`] says what moved between two fingerprints, and whether a new scene began.
 //!
@@ -15,6 +16,7 @@ mod motion;
 mod outline;
 mod preprocess;
 mod thumbnail;
+mod upright;
 
 pub use decode::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode};
 pub use fingerprint::{NEAR_DUPLICATE_DIFFERENCE, difference, luma_thumb, near_duplicate};

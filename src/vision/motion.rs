@@ -1,10 +1,165 @@
 //! What moved from one frame to the next, and did a new scene begin?
+//!
+//! Works on the 32 × 32 fingerprints, so neither frame need be at hand, and one comparison costs some microseconds.
 
 use crate::domain::{LUMA_SIDE, LumaThumb, Motion};
 
 /// Compares two frames: the shift that explains most, what it leaves unexplained, and whether that is a cut.
+///
+/// The shift is found by trying all of up to a quarter of the picture (block matching with the picture as the one block) and
+/// refined to a fraction of a cell. A cut is what leaves few cells as they were but for overall brightness (things that pass
+/// before a still camera leave many), no edges where there were some, neither in place nor after the shift (a pan keeps them), and
+/// no part that can be found again near by (a zoom keeps those).
 pub fn motion(previous: &LumaThumb, current: &LumaThumb) -> Motion {
-    let sum: u32 = previous.0.iter().zip(current.0.iter()).map(|(&a, &b)| u32::from(a.abs_diff(b))).sum();
-    let energy = sum as f32 / (LUMA_SIDE * LUMA_SIDE * 255) as f32;
-    Motion { energy, dx: 0.0, dy: 0.0, cut: energy > 0.12 }
+    let (previous, current) = (&*previous.0, &*current.0);
+    let still = Shift { dx: 0, dy: 0 };
+    let best = best_shift(previous, current);
+    let cut = changed_share(previous, current) > CUT_CHANGED_SHARE
+        && edge_correlation(previous, current, still) < CUT_EDGES_IN_PLACE
+        && edge_correlation(previous, current, best) < CUT_EDGES_SHIFTED
+        && unexplained_by_blocks(previous, current) > CUT_UNEXPLAINED;
+    let still_energy = energy_at(previous, current, still);
+    let energy = energy_at(previous, current, best);
+    if cut || energy > MOVED_ENERGY_SHARE * still_energy {
+        return Motion { energy: still_energy, dx: 0.0, dy: 0.0, cut };
+    }
+    let refined = |by_x: i32, by_y: i32, at: i32| {
+        let at_offset = |k: i32| energy_at(previous, current, Shift { dx: best.dx + k * by_x, dy: best.dy + k * by_y });
+        (at as f32 + if at.abs() < MAX_SHIFT { vertex(at_offset(-1), energy, at_offset(1)) } else { 0.0 })
+            / LUMA_SIDE as f32
+    };
+    Motion { energy, dx: refined(1, 0, best.dx), dy: refined(0, 1, best.dy), cut }
+}
+
+/// The farthest shift looked for, in cells.
+const MAX_SHIFT: i32 = (LUMA_SIDE / 4) as i32;
+/// A shift must leave less than this share of the energy that standing still leaves; less gain than that is chance.
+const MOVED_ENERGY_SHARE: f32 = 0.8;
+/// A cell has changed when it differs by more than this many of 255 levels from the median change.
+const CHANGED_LEVELS: i32 = 6;
+
+// Measured on fingerprints of three videos, sampled every 0.25 s and every second at several offsets: none of 2,465 pairs inside
+// scenes is called a cut, and each of 72 pairs across cuts is; of these the nearest to a border changes in 64 % of its cells, keeps
+// edges of 0.12 and leaves 1.08 unexplained. 497 of 499 pairs of unrelated photos are cuts. Of 250 photos seen through a moving
+// window, one is called a cut after a pan by a quarter, four after a zoom by 1.4.
+const CUT_CHANGED_SHARE: f32 = 0.6;
+const CUT_EDGES_IN_PLACE: f32 = 0.25;
+const CUT_EDGES_SHIFTED: f32 = 0.5;
+const CUT_UNEXPLAINED: f32 = 0.8;
+
+type Cells = [u8; LUMA_SIDE * LUMA_SIDE];
+
+/// Cells to the right and downwards that the picture's content has moved.
+#[derive(Debug, Clone, Copy)]
+struct Shift {
+    dx: i32,
+    dy: i32,
+}
+
+/// The shift that leaves the least energy; of equal ones the shortest.
+fn best_shift(previous: &Cells, current: &Cells) -> Shift {
+    // As much as a shift by one more cell must gain.
+    const COST_A_CELL: f32 = 0.0005;
+    let (mut best, mut best_cost) = (Shift { dx: 0, dy: 0 }, f32::MAX);
+    for dy in -MAX_SHIFT..=MAX_SHIFT {
+        for dx in -MAX_SHIFT..=MAX_SHIFT {
+            let shift = Shift { dx, dy };
+            let cost = energy_at(previous, current, shift) + COST_A_CELL * (dx.abs() + dy.abs()) as f32;
+            if cost < best_cost {
+                (best, best_cost) = (shift, cost);
+            }
+        }
+    }
+    best
+}
+
+/// The mean absolute difference, 0 to 1, where the shifted previous picture and the current one overlap.
+fn energy_at(previous: &Cells, current: &Cells, shift: Shift) -> f32 {
+    let (mut sum, mut cells) = (0_u32, 0);
+    for (before, after) in overlapping_rows(previous, current, shift) {
+        sum += before.iter().zip(after).map(|(&a, &b)| u32::from(a.abs_diff(b))).sum::<u32>();
+        cells += before.len();
+    }
+    sum as f32 / (cells.max(1) * 255) as f32
+}
+
+/// The rows of both pictures that show the same after the shift, cut to the columns that do.
+fn overlapping_rows<'a>(
+    previous: &'a Cells,
+    current: &'a Cells,
+    Shift { dx, dy }: Shift,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    // Where each picture's overlap begins: content that moved right leaves the current picture's left without a past.
+    let starts = |by: i32| (by.min(0).unsigned_abs() as usize, by.max(0).unsigned_abs() as usize);
+    let ((before_x, after_x), (before_y, after_y)) = (starts(dx), starts(dy));
+    let columns = LUMA_SIDE - before_x.max(after_x);
+    let before = previous.chunks_exact(LUMA_SIDE).skip(before_y).map(move |row| &row[before_x..before_x + columns]);
+    let after = current.chunks_exact(LUMA_SIDE).skip(after_y).map(move |row| &row[after_x..after_x + columns]);
+    before.zip(after)
+}
+
+/// The share of cells whose change differs from the median change, which a change of exposure is.
+fn changed_share(previous: &Cells, current: &Cells) -> f32 {
+    let mut changes = [0_i16; LUMA_SIDE * LUMA_SIDE];
+    for ((change, &a), &b) in changes.iter_mut().zip(previous).zip(current) {
+        *change = i16::from(b) - i16::from(a);
+    }
+    let (_, &mut median, _) = changes.select_nth_unstable(LUMA_SIDE * LUMA_SIDE / 2);
+    let changed = changes.iter().filter(|&&change| i32::from(change - median).abs() > CHANGED_LEVELS).count();
+    changed as f32 / (LUMA_SIDE * LUMA_SIDE) as f32
+}
+
+/// The correlation of the two pictures' horizontal and vertical differences, −1 to 1; 0 if one of them is flat.
+fn edge_correlation(previous: &Cells, current: &Cells, shift: Shift) -> f32 {
+    let (mut product, mut before_squares, mut after_squares) = (0_i64, 0_i64, 0_i64);
+    let mut add = |a0: u8, a1: u8, b0: u8, b1: u8| {
+        let (a, b) = (i64::from(a1) - i64::from(a0), i64::from(b1) - i64::from(b0));
+        product += a * b;
+        before_squares += a * a;
+        after_squares += b * b;
+    };
+    let mut above: Option<(&[u8], &[u8])> = None;
+    for (before, after) in overlapping_rows(previous, current, shift) {
+        for (a, b) in before.array_windows::<2>().zip(after.array_windows::<2>()) {
+            add(a[0], a[1], b[0], b[1]);
+        }
+        if let Some((before_above, after_above)) = above {
+            for column in 0..before.len() {
+                add(before_above[column], before[column], after_above[column], after[column]);
+            }
+        }
+        above = Some((before, after));
+    }
+    let scale = (before_squares as f64 * after_squares as f64).sqrt();
+    if scale > 0.0 { (product as f64 / scale) as f32 } else { 0.0 }
+}
+
+/// What is left of the current picture's structure when each of its blocks is matched with the place near by in the previous
+/// one that it resembles most: 1 if a flat block would have matched as well, less if parts moved, each its own way.
+fn unexplained_by_blocks(previous: &Cells, current: &Cells) -> f32 {
+    const SIDE: usize = LUMA_SIDE / 4;
+    let (mut residual, mut structure) = (0, 0);
+    for block in 0..16 {
+        let (x, y) = (block % 4 * SIDE, block / 4 * SIDE);
+        let rows = |cells: &'_ Cells, x: usize, y: usize| -> [[u8; SIDE]; SIDE] {
+            std::array::from_fn(|row| std::array::from_fn(|column| cells[(y + row) * LUMA_SIDE + x + column]))
+        };
+        let wanted = rows(current, x, y);
+        let near = |at: usize| at.saturating_sub(SIDE)..=(at + SIDE).min(LUMA_SIDE - SIDE);
+        let distance = |found: &[[u8; SIDE]; SIDE]| -> u32 {
+            found.iter().zip(&wanted).flat_map(|(f, w)| f.iter().zip(w)).map(|(&f, &w)| u32::from(f.abs_diff(w))).sum()
+        };
+        let places = near(y).flat_map(|y| near(x).map(move |x| (x, y)));
+        residual += places.map(|(x, y)| distance(&rows(previous, x, y))).min().unwrap_or(0);
+        let mean = wanted.iter().flatten().map(|&v| u32::from(v)).sum::<u32>() / (SIDE * SIDE) as u32;
+        structure += distance(&[[mean as u8; SIDE]; SIDE]);
+    }
+    // One level a cell is noise: flat pictures must not divide by nothing.
+    residual as f32 / (structure + (LUMA_SIDE * LUMA_SIDE) as u32) as f32
+}
+
+/// Where, between −½ and ½, a parabola through three values has its lowest point.
+fn vertex(left: f32, middle: f32, right: f32) -> f32 {
+    let curvature = left - 2.0 * middle + right;
+    if curvature > 0.0 { (0.5 * (left - right) / curvature).clamp(-0.5, 0.5) } else { 0.0 }
 }
