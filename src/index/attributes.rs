@@ -1,17 +1,52 @@
-//! Which items pass a filter, and which may be shown now? Answered with bitmaps.
+//! Which items pass a filter, and which may be shown now? Answered with bitmaps, without looking at the items.
+//!
+//! The bitmaps agree with [`Filter::accepts`] and [`Item::available`] on every item; a property test holds them to it.
+//! A catalogue without availability windows and regions costs nothing: [`AttributeIndex::restriction`] then answers
+//! `None`, and a search need not ask.
 
-use std::collections::BTreeMap;
+mod availability;
+mod posting;
+mod words;
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use crate::domain::{Filter, Item, ItemNo, Timestamp};
+use self::availability::Availability;
+use self::posting::{Number, Posting};
+use self::words::Words;
+use crate::domain::{Attribute, Condition, Filter, Item, ItemNo, Test, Timestamp};
 
 /// Bitmaps over the items' fields; changes while it is asked.
 #[derive(Debug, Default)]
 pub struct AttributeIndex {
-    items: RwLock<BTreeMap<ItemNo, Item>>,
+    state: RwLock<State>,
 }
+
+#[derive(Debug, Default)]
+struct State {
+    all: RoaringBitmap,
+    words: Words,
+    /// Field to its numbers in order, and to the items that have each.
+    numbers: HashMap<Arc<str>, BTreeMap<Number, Posting>>,
+    availability: Availability,
+    /// What each item was entered under, so that it can be taken out.
+    entries: HashMap<u32, Entries>,
+}
+
+/// What an item is entered under.
+#[derive(Debug)]
+struct Entries {
+    words: Box<[u32]>,
+    numbers: Box<[(Arc<str>, Number)]>,
+    window: Window,
+}
+
+/// From when and until when an item may be shown.
+type Window = (Option<Timestamp>, Option<Timestamp>);
 
 impl AttributeIndex {
     /// No items.
@@ -21,17 +56,19 @@ impl AttributeIndex {
 
     /// Takes in `item`, in place of what was known of it.
     pub fn upsert(&self, number: ItemNo, item: &Item) {
-        self.items.write().insert(number, item.clone());
+        let mut state = self.state.write();
+        state.remove(number.0);
+        state.insert(number.0, item);
     }
 
     /// Forgets an item; whether it was there.
     pub fn remove(&self, number: ItemNo) -> bool {
-        self.items.write().remove(&number).is_some()
+        self.state.write().remove(number.0)
     }
 
     /// The number of items.
     pub fn len(&self) -> usize {
-        self.items.read().len()
+        self.state.read().entries.len()
     }
 
     /// Whether there are no items.
@@ -41,21 +78,180 @@ impl AttributeIndex {
 
     /// The items that [`Filter::accepts`].
     pub fn allowed(&self, filter: &Filter) -> RoaringBitmap {
-        let items = self.items.read();
-        items.iter().filter(|(_, item)| filter.accepts(item)).map(|(number, _)| number.0).collect()
+        let state = self.state.read();
+        state.allowed(filter).unwrap_or_else(|| state.all.clone())
     }
 
     /// The items that `filter` accepts and that [may be shown](Item::available) at `now` in `region`; `None` if that
     /// is all of them, so that the search need not look.
     pub fn restriction(&self, filter: &Filter, now: Timestamp, region: Option<&str>) -> Option<RoaringBitmap> {
-        let allowed = self.allowed_now(filter, now, region);
-        (allowed.len() < self.len() as u64).then_some(allowed)
+        self.state.read().restriction(filter, now, region)
     }
 
     /// The items that `filter` accepts and that [may be shown](Item::available) at `now` in `region`.
     pub fn allowed_now(&self, filter: &Filter, now: Timestamp, region: Option<&str>) -> RoaringBitmap {
-        let items = self.items.read();
-        let passes = |item: &Item| item.available(now, region) && filter.accepts(item);
-        items.iter().filter(|(_, item)| passes(item)).map(|(number, _)| number.0).collect()
+        let state = self.state.read();
+        state.restriction(filter, now, region).unwrap_or_else(|| state.all.clone())
+    }
+
+    /// About how many bytes of memory the index holds.
+    pub fn bytes(&self) -> usize {
+        let state = self.state.read();
+        let numbers = state.numbers.values().flatten().map(|(_, posting)| 32 + posting.bytes());
+        let entry = |e: &Entries| size_of::<Entries>() + e.words.len() * 4 + e.numbers.len() * 24 + 16;
+        let entries: usize = state.entries.values().map(entry).sum();
+        state.words.bytes() + numbers.sum::<usize>() + entries + state.all.serialized_size()
     }
 }
+
+impl State {
+    fn insert(&mut self, number: u32, item: &Item) {
+        self.all.insert(number);
+        let mut words: Vec<u32> =
+            words_of(item).into_iter().map(|(field, text)| self.words.insert(field, &text, number)).collect();
+        words.sort_unstable();
+        words.dedup();
+        let mut numbers = Vec::new();
+        for (field, value) in numbers_of(item) {
+            let field = match self.numbers.get_key_value(field) {
+                Some((field, _)) => Arc::clone(field),
+                None => field.into(),
+            };
+            let column = self.numbers.entry(Arc::clone(&field)).or_default();
+            column.entry(value).and_modify(|posting| posting.insert(number)).or_insert(Posting::One(number));
+            numbers.push((field, value));
+        }
+        let window = (item.available_from, item.available_until);
+        self.availability.insert(number, window, !item.regions.is_empty());
+        self.entries.insert(number, Entries { words: words.into(), numbers: numbers.into(), window });
+    }
+
+    fn remove(&mut self, number: u32) -> bool {
+        let Some(entries) = self.entries.remove(&number) else { return false };
+        self.all.remove(number);
+        entries.words.iter().for_each(|word| self.words.remove(*word, number));
+        for (field, value) in &entries.numbers {
+            let Some(column) = self.numbers.get_mut(field) else { continue };
+            if column.get_mut(value).is_some_and(|posting| posting.remove(number)) {
+                column.remove(value);
+                if column.is_empty() {
+                    self.numbers.remove(field);
+                }
+            }
+        }
+        self.availability.remove(number, entries.window);
+        true
+    }
+
+    fn restriction(&self, filter: &Filter, now: Timestamp, region: Option<&str>) -> Option<RoaringBitmap> {
+        let unavailable = self.availability.unavailable(now, region, |region| self.words.items("region", region));
+        match (self.allowed(filter), unavailable) {
+            (None, None) => None,
+            (None, Some(unavailable)) => Some(&self.all - unavailable),
+            (Some(allowed), None) => Some(allowed),
+            (Some(allowed), Some(unavailable)) => Some(allowed - unavailable),
+        }
+        .filter(|allowed| allowed.len() < self.all.len())
+    }
+
+    /// The items that the filter accepts; `None` for all.
+    fn allowed(&self, filter: &Filter) -> Option<RoaringBitmap> {
+        if filter.is_empty() {
+            return None;
+        }
+        let mut allowed: Option<RoaringBitmap> = None;
+        let mut narrow = |more: RoaringBitmap| match &mut allowed {
+            Some(allowed) => *allowed &= more,
+            none => *none = Some(more),
+        };
+        for condition in &filter.must {
+            narrow(self.meeting(condition));
+        }
+        if !filter.should.is_empty() {
+            narrow(filter.should.iter().fold(RoaringBitmap::new(), |any, condition| any | self.meeting(condition)));
+        }
+        let mut allowed = allowed.unwrap_or_else(|| self.all.clone());
+        for condition in &filter.must_not {
+            allowed -= self.meeting(condition);
+        }
+        Some(allowed)
+    }
+
+    /// The items that meet a condition.
+    fn meeting(&self, condition: &Condition) -> RoaringBitmap {
+        match &condition.test {
+            Test::Any(values) => {
+                let field = word_field(&condition.field);
+                let mut any = if field == "region" {
+                    // An item that names no region is meant for all, even for those that the filter does not know.
+                    &self.all - self.availability.in_regions()
+                } else {
+                    RoaringBitmap::new()
+                };
+                for value in values {
+                    any |= self.words.items(field, value);
+                }
+                any
+            }
+            Test::Range { gte, lte } => self
+                .numbers
+                .get(condition.field.as_str())
+                .map(|column| posting::between(column, *gte, *lte))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// Names under which a condition on words can speak of the item's own fields; they hide attributes of the same name.
+const WORD_FIELDS: [&str; 9] =
+    ["item_id", "tag", "tags", "category", "categories", "region", "regions", "age_rating", "duration_s"];
+
+/// Fields of the item that are numbers; they hide attributes of the same name from conditions on ranges.
+const NUMBER_FIELDS: [&str; 2] = ["age_rating", "duration_s"];
+
+fn word_field(name: &str) -> &str {
+    match name {
+        "tags" => "tag",
+        "categories" => "category",
+        "regions" => "region",
+        other => other,
+    }
+}
+
+/// The words of an item, each with its field's canonical name.
+fn words_of(item: &Item) -> Vec<(&str, Cow<'_, str>)> {
+    let mut words: Vec<(&str, Cow<'_, str>)> = vec![("item_id", item.id.as_str().into())];
+    for (field, labels) in [("tag", &item.tags), ("category", &item.categories), ("region", &item.regions)] {
+        words.extend(labels.iter().map(|label| (field, label.into())));
+    }
+    words.extend(item.age_rating.map(|age| ("age_rating", age.to_string().into())));
+    words.extend(item.duration_s.map(|duration_s| ("duration_s", duration_s.to_string().into())));
+    for (name, value) in &item.attributes {
+        if WORD_FIELDS.contains(&name.as_str()) {
+            continue;
+        }
+        match value {
+            Attribute::Flag(flag) => words.push((name, if *flag { "true" } else { "false" }.into())),
+            Attribute::Number(number) => words.push((name, number.to_string().into())),
+            Attribute::Text(text) => words.push((name, text.into())),
+            Attribute::Texts(texts) => words.extend(texts.iter().map(|text| (name.as_str(), text.into()))),
+        }
+    }
+    words
+}
+
+/// The numbers of an item, each with its field's name.
+fn numbers_of(item: &Item) -> Vec<(&str, Number)> {
+    let age = item.age_rating.map(|age| ("age_rating", Number::new(age.into())));
+    let duration = item.duration_s.map(|duration_s| ("duration_s", Number::new(duration_s.into())));
+    let own = item.attributes.iter().filter_map(|(name, value)| match value {
+        Attribute::Number(number) if !NUMBER_FIELDS.contains(&name.as_str()) => {
+            Some((name.as_str(), Number::new(*number)))
+        }
+        Attribute::Number(_) | Attribute::Flag(_) | Attribute::Text(_) | Attribute::Texts(_) => None,
+    });
+    age.into_iter().chain(duration).chain(own).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,12 @@
 mod adaptive;
 mod attributes;
 mod exact;
+mod flat;
+mod hnsw;
 mod planner;
+mod quantise;
+mod simd;
+mod slots;
 mod text;
 
 use std::sync::Arc;

@@ -1,0 +1,202 @@
+//! Which rows are like the query, without looking at each? A graph (HNSW) that leads to them.
+//!
+//! The graph comes from `hnsw_rs`, which can neither delete nor update and knows nothing of items, so it is only ever
+//! asked for slots: what is alive, whose it is and how alike it really is, the caller looks up. What it gets from us:
+//!
+//! - rows of 8-bit codes instead of `f32`, and a distance that is never negative or NaN (its own panics on exact
+//!   duplicates when rounding takes a cosine past 1);
+//! - near-duplicates folded into one node: hundreds of equal thumbnails would otherwise only link to each other, and
+//!   cut the graph apart.
+//!
+//! Source of the algorithm: Malkov and Yashunin, *Efficient and robust approximate nearest neighbor search using
+//! Hierarchical Navigable Small World graphs*, 2016.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use hnsw_rs::anndists::dist::Distance;
+use hnsw_rs::prelude::{FilterT, Hnsw};
+use parking_lot::RwLock;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use super::IndexSettings;
+use super::quantise::Query;
+use super::simd::Kernels;
+use super::slots::View;
+
+/// Rows at least this alike share a node.
+const FOLD_FROM_COSINE: f32 = 0.9999;
+
+/// How widely the graph is searched for a near-duplicate before a row is linked.
+const FOLD_EFFORT: usize = 12;
+
+/// The most layers that `hnsw_rs` can have; the levels are drawn so that millions of nodes use five or six.
+const MAX_LAYERS: usize = 16;
+
+/// A search that asks for fewer can, with a filter, come to a place where `hnsw_rs` finds nothing to compare with.
+const MIN_EFFORT: usize = 8;
+
+/// A graph over slots.
+pub(super) struct HnswGraph {
+    graph: Hnsw<'static, i8, CodeDistance>,
+    kernels: &'static Kernels,
+    /// The slots that share the node of the slot that is the key.
+    folds: RwLock<HashMap<u32, Vec<u32>>>,
+    folded: AtomicUsize,
+    nodes: AtomicUsize,
+    /// All slots below this were linked (or dead when their turn came).
+    covered: AtomicUsize,
+    stride: usize,
+    links: usize,
+}
+
+impl HnswGraph {
+    /// An empty graph for about `expected` nodes.
+    pub(super) fn new(settings: &IndexSettings, kernels: &'static Kernels, stride: usize, expected: usize) -> Self {
+        let links = settings.links.clamp(4, 128);
+        let effort = settings.build_effort.clamp(8, 2_000);
+        let graph = Hnsw::new(links, expected, MAX_LAYERS, effort, CodeDistance { kernels });
+        Self {
+            graph,
+            kernels,
+            folds: RwLock::default(),
+            folded: AtomicUsize::new(0),
+            nodes: AtomicUsize::new(0),
+            covered: AtomicUsize::new(0),
+            stride,
+            links,
+        }
+    }
+
+    /// Links the slots from [`covered`](Self::covered) up to `end`, in an order that is shuffled: neighbours that come
+    /// one after the other would link to each other alone. `false` if it was stopped before all were linked.
+    pub(super) fn extend(&self, view: &View, end: usize, settings: &IndexSettings, stop: &AtomicBool) -> bool {
+        let start = self.covered();
+        let (Ok(from), Ok(to)) = (u32::try_from(start), u32::try_from(end.min(view.used()))) else { return false };
+        let mut order: Vec<u32> = (from..to).filter(|slot| view.item(*slot).is_some()).collect();
+        order.shuffle(&mut StdRng::seed_from_u64(settings.seed ^ u64::from(from)));
+        // The first node alone: two threads that both find no entry would leave one of their nodes without a link.
+        let first = usize::from(self.nodes() == 0).min(order.len());
+        order[..first].iter().for_each(|slot| self.link(view, *slot));
+        let next = AtomicUsize::new(first);
+        let work = || {
+            while !stop.load(Ordering::Relaxed)
+                && let Some(slot) = order.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                self.link(view, *slot);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..settings.build_threads.clamp(1, 256) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let done = next.load(Ordering::Relaxed) >= order.len();
+        if done {
+            self.covered.store(end, Ordering::Release);
+        }
+        done
+    }
+
+    fn link(&self, view: &View, slot: u32) {
+        let row = view.row(slot);
+        if row.codes.len() != self.stride {
+            return;
+        }
+        let mut point = row.codes;
+        point.extend(row.inverse_norm.to_le_bytes().map(|byte| byte as i8));
+        // The codes are too coarse to tell near-duplicates, so the nearest nodes are compared in half precision.
+        let floats: Vec<f32> = row.halves.iter().map(|bits| half::f16::from_bits(*bits).to_f32()).collect();
+        let near = self.graph.search_filter(&point, 2, FOLD_EFFORT, None);
+        let twin = near.iter().filter_map(|found| u32::try_from(found.d_id).ok()).find(|other| {
+            let other = view.row(*other);
+            other.halves.len() == floats.len() && self.kernels.dot_f16(&floats, &other.halves) > FOLD_FROM_COSINE
+        });
+        if let Some(twin) = twin {
+            self.folds.write().entry(twin).or_default().push(slot);
+            self.folded.fetch_add(1, Ordering::Release);
+        } else {
+            self.graph.insert_slice((&point, slot as usize));
+            self.nodes.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// About `effort` slots near the query, in no order; only such as `passes`, if it is given. What `passes` says of a
+    /// slot must not change from yes to no during the search.
+    pub(super) fn search(&self, query: &Query, effort: usize, passes: Option<&dyn Fn(u32) -> bool>) -> Vec<u32> {
+        let effort = effort.max(MIN_EFFORT);
+        let mut point = query.codes.clone();
+        point.extend(query.inverse_norm.to_le_bytes().map(|byte| byte as i8));
+        let folds_exist = self.folded() > 0;
+        let node_passes = passes.map(|passes| {
+            move |id: &usize| {
+                let Ok(slot) = u32::try_from(*id) else { return false };
+                passes(slot)
+                    || folds_exist && self.folds.read().get(&slot).is_some_and(|twins| twins.iter().any(|t| passes(*t)))
+            }
+        });
+        let filter = node_passes.as_ref().map(|passes| passes as &dyn FilterT);
+        let nodes = self.graph.search_filter(&point, effort, effort, filter);
+        let mut slots: Vec<u32> = nodes.iter().filter_map(|node| u32::try_from(node.d_id).ok()).collect();
+        if folds_exist {
+            let folds = self.folds.read();
+            for node in 0..slots.len() {
+                slots.extend(folds.get(&slots[node]).into_iter().flatten());
+            }
+        }
+        slots
+    }
+
+    /// All slots below this are linked; those above it, the caller has to look at itself.
+    pub(super) fn covered(&self) -> usize {
+        self.covered.load(Ordering::Acquire)
+    }
+
+    /// The slots that share another slot's node.
+    pub(super) fn folded(&self) -> usize {
+        self.folded.load(Ordering::Acquire)
+    }
+
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.load(Ordering::Relaxed)
+    }
+
+    /// About how much memory the graph takes, reckoned from what `hnsw_rs` allocates for a node: the row, sixteen lists
+    /// of links, and for every link a pointer and a counted cell.
+    pub(super) fn bytes(&self) -> usize {
+        let links = 2 * self.links;
+        let node = 200 + self.stride + 4 + MAX_LAYERS * 24 + links * (8 + 48);
+        self.nodes() * node + self.folded() * 8
+    }
+}
+
+impl fmt::Debug for HnswGraph {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HnswGraph")
+            .field("nodes", &self.nodes())
+            .field("folded", &self.folded())
+            .finish_non_exhaustive()
+    }
+}
+
+/// 1 − cosine of two rows of codes, each followed by the four bytes of its inverse norm.
+#[derive(Clone, Copy)]
+struct CodeDistance {
+    kernels: &'static Kernels,
+}
+
+impl Distance<i8> for CodeDistance {
+    fn eval(&self, a: &[i8], b: &[i8]) -> f32 {
+        let (Some((a, a_norm)), Some((b, b_norm))) = (a.split_last_chunk::<4>(), b.split_last_chunk::<4>()) else {
+            return 2.0;
+        };
+        let inverse = |bytes: &[i8; 4]| f32::from_le_bytes(bytes.map(|byte| byte as u8));
+        let cosine = self.kernels.dot_i8(a, b) as f32 * inverse(a_norm) * inverse(b_norm);
+        // `max` also turns a NaN into 0.
+        (1.0 - cosine).max(0.0)
+    }
+}

@@ -1,0 +1,230 @@
+//! How alike are two rows of numbers? Dot products with the widest instructions this processor has.
+//!
+//! The one file of the project that may be `unsafe`: it calls processor instructions. Which are there is found out at
+//! run time, once, by [`Kernels::best`]; every path is tested against the portable one.
+#![allow(
+    unsafe_code,
+    reason = "vector instructions are reached through unsafe intrinsics; nothing else here is unsafe"
+)]
+
+use std::sync::OnceLock;
+
+/// Rows are padded with zeros to a multiple of this, so that no path needs a tail.
+pub(super) const LANES: usize = 64;
+
+/// The dot products, in the form that suits a processor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kernels {
+    /// What the form is called.
+    pub(super) name: &'static str,
+    dots_i8: fn(&[i8], &[i8], &mut [i32]),
+    dot_f16: fn(&[f32], &[u16]) -> f32,
+}
+
+impl Kernels {
+    /// The fastest form that this processor can run.
+    pub(super) fn best() -> &'static Self {
+        static BEST: OnceLock<Kernels> = OnceLock::new();
+        BEST.get_or_init(|| Self::supported().last().copied().unwrap_or(PORTABLE))
+    }
+
+    /// All forms that this processor can run, the fastest last.
+    fn supported() -> Vec<Self> {
+        #[cfg_attr(not(target_arch = "x86_64"), expect(unused_mut, reason = "only x86-64 has more than one form"))]
+        let mut forms = vec![PORTABLE];
+        #[cfg(target_arch = "x86_64")]
+        x86::add_supported(&mut forms);
+        forms
+    }
+
+    /// `out[i]` = the dot product of `query` with the `i`-th of `rows`, which lie one behind the other, each as long as
+    /// `query`. That length is a multiple of [`LANES`]; codes lie in −127 to 127.
+    pub(super) fn dots_i8(&self, query: &[i8], rows: &[i8], out: &mut [i32]) {
+        assert!(query.len().is_multiple_of(LANES) && rows.len() == query.len() * out.len(), "rows of unequal length");
+        (self.dots_i8)(query, rows, out);
+    }
+
+    /// The dot product of two rows of codes; see [`dots_i8`](Self::dots_i8).
+    pub(super) fn dot_i8(&self, a: &[i8], b: &[i8]) -> i32 {
+        let mut out = [0];
+        self.dots_i8(a, b, &mut out);
+        out[0]
+    }
+
+    /// The dot product of `query` with a row in half precision (IEEE 754 binary16). Both have the same length, a
+    /// multiple of [`LANES`].
+    pub(super) fn dot_f16(&self, query: &[f32], row: &[u16]) -> f32 {
+        assert!(query.len().is_multiple_of(LANES) && query.len() == row.len(), "rows of unequal length");
+        (self.dot_f16)(query, row)
+    }
+}
+
+const PORTABLE: Kernels = Kernels { name: "portable", dots_i8: portable_dots_i8, dot_f16: portable_dot_f16 };
+
+fn portable_dots_i8(query: &[i8], rows: &[i8], out: &mut [i32]) {
+    for (row, out) in rows.chunks_exact(query.len().max(1)).zip(out) {
+        *out = query.iter().zip(row).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum();
+    }
+}
+
+fn portable_dot_f16(query: &[f32], row: &[u16]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    for (q, r) in query.chunks_exact(8).zip(row.chunks_exact(8)) {
+        for lane in 0..8 {
+            sums[lane] += q[lane] * half::f16::from_bits(r[lane]).to_f32();
+        }
+    }
+    sums.iter().sum()
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use std::arch::x86_64::*;
+
+    use super::Kernels;
+
+    /// Adds the forms that this processor can run; a form is handed out only here, after its features were found.
+    pub(super) fn add_supported(forms: &mut Vec<Kernels>) {
+        let avx2 =
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        if avx2 {
+            forms.push(Kernels { name: "avx2", dots_i8: dots_i8_avx2, dot_f16: dot_f16_avx2 });
+        }
+        if avx2
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vnni")
+        {
+            forms.push(Kernels { name: "avx512-vnni", dots_i8: dots_i8_vnni, dot_f16: dot_f16_avx512 });
+        }
+    }
+
+    fn dots_i8_avx2(query: &[i8], rows: &[i8], out: &mut [i32]) {
+        // SAFETY: this function is handed out only by `add_supported`, after AVX2 was found.
+        unsafe { dots_i8_avx2_inner(query, rows, out) }
+    }
+
+    fn dot_f16_avx2(query: &[f32], row: &[u16]) -> f32 {
+        // SAFETY: this function is handed out only by `add_supported`, after AVX2, FMA and F16C were found.
+        unsafe { dot_f16_avx2_inner(query, row) }
+    }
+
+    fn dots_i8_vnni(query: &[i8], rows: &[i8], out: &mut [i32]) {
+        // SAFETY: this function is handed out only by `add_supported`, after AVX-512 F, BW and VNNI were found.
+        unsafe { dots_i8_vnni_inner(query, rows, out) }
+    }
+
+    fn dot_f16_avx512(query: &[f32], row: &[u16]) -> f32 {
+        // SAFETY: this function is handed out only by `add_supported`, after AVX-512 F was found.
+        unsafe { dot_f16_avx512_inner(query, row) }
+    }
+
+    // Both int8 forms multiply |query| (unsigned) by the row with the query's signs (signed): the instructions want one
+    // operand of each kind. With codes in −127 to 127 two products, at most 2 · 127², fit an i16.
+
+    #[target_feature(enable = "avx2")]
+    fn dots_i8_avx2_inner(query: &[i8], rows: &[i8], out: &mut [i32]) {
+        let ones = _mm256_set1_epi16(1);
+        for (row, out) in rows.chunks_exact(query.len().max(1)).zip(out) {
+            let mut sums = _mm256_setzero_si256();
+            for (q, r) in query.chunks_exact(32).zip(row.chunks_exact(32)) {
+                // SAFETY: both chunks are 32 bytes long; the load does not ask for alignment.
+                let (q, r) = unsafe { (_mm256_loadu_si256(q.as_ptr().cast()), _mm256_loadu_si256(r.as_ptr().cast())) };
+                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(q), _mm256_sign_epi8(r, q));
+                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones));
+            }
+            let halves = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256::<1>(sums));
+            let quarters = _mm_add_epi32(halves, _mm_shuffle_epi32::<0b01_00_11_10>(halves));
+            *out = _mm_cvtsi128_si32(_mm_add_epi32(quarters, _mm_shuffle_epi32::<0b10_11_00_01>(quarters)));
+        }
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn dots_i8_vnni_inner(query: &[i8], rows: &[i8], out: &mut [i32]) {
+        let zero = _mm512_setzero_si512();
+        for (row, out) in rows.chunks_exact(query.len().max(1)).zip(out) {
+            let mut sums = zero;
+            for (q, r) in query.chunks_exact(64).zip(row.chunks_exact(64)) {
+                // SAFETY: both chunks are 64 bytes long; the load does not ask for alignment.
+                let (q, r) = unsafe { (_mm512_loadu_si512(q.as_ptr().cast()), _mm512_loadu_si512(r.as_ptr().cast())) };
+                let signed = _mm512_mask_sub_epi8(r, _mm512_movepi8_mask(q), zero, r);
+                sums = _mm512_dpbusd_epi32(sums, _mm512_abs_epi8(q), signed);
+            }
+            *out = _mm512_reduce_add_epi32(sums);
+        }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    fn dot_f16_avx2_inner(query: &[f32], row: &[u16]) -> f32 {
+        let mut sums = [_mm256_setzero_ps(); 2];
+        for (q, r) in query.chunks_exact(16).zip(row.chunks_exact(16)) {
+            for (half, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the chunks hold 16 numbers each, of which this reads eight, from 0 or 8 on; the loads do not
+                // ask for alignment.
+                let (q, r) = unsafe {
+                    (_mm256_loadu_ps(q.as_ptr().add(half * 8)), _mm_loadu_si128(r.as_ptr().add(half * 8).cast()))
+                };
+                *sum = _mm256_fmadd_ps(q, _mm256_cvtph_ps(r), *sum);
+            }
+        }
+        let mut lanes = [0.0_f32; 8];
+        // SAFETY: `lanes` has room for the eight numbers; the store does not ask for alignment.
+        unsafe { _mm256_storeu_ps(lanes.as_mut_ptr(), _mm256_add_ps(sums[0], sums[1])) };
+        lanes.iter().sum()
+    }
+
+    #[target_feature(enable = "avx512f")]
+    fn dot_f16_avx512_inner(query: &[f32], row: &[u16]) -> f32 {
+        let mut sums = [_mm512_setzero_ps(); 2];
+        for (q, r) in query.chunks_exact(32).zip(row.chunks_exact(32)) {
+            for (half, sum) in sums.iter_mut().enumerate() {
+                // SAFETY: the chunks hold 32 numbers each, of which this reads sixteen, from 0 or 16 on; the loads do
+                // not ask for alignment.
+                let (q, r) = unsafe {
+                    (_mm512_loadu_ps(q.as_ptr().add(half * 16)), _mm256_loadu_si256(r.as_ptr().add(half * 16).cast()))
+                };
+                *sum = _mm512_fmadd_ps(q, _mm512_cvtph_ps(r), *sum);
+            }
+        }
+        _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn extreme_codes_do_not_overflow() {
+        for kernels in Kernels::supported() {
+            for (a, b) in [(127, 127), (-127, 127), (127, -127), (-127, -127), (0, -127)] {
+                let dot = kernels.dot_i8(&[a; 16_384], &[b; 16_384]);
+                assert_eq!(dot, i32::from(a) * i32::from(b) * 16_384, "{}", kernels.name);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_form_agrees_with_the_portable_one(seed in any::<u64>(), blocks in 1_usize..8, rows in 0_usize..5) {
+            let mut rng = StdRng::seed_from_u64(seed);
+            let len = blocks * LANES;
+            let query: Vec<i8> = (0..len).map(|_| rng.random_range(-127..=127)).collect();
+            let codes: Vec<i8> = (0..len * rows).map(|_| rng.random_range(-127..=127)).collect();
+            let floats: Vec<f32> = (0..len).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let halves: Vec<u16> = (0..len).map(|_| half::f16::from_f32(rng.random_range(-1.0..1.0)).to_bits()).collect();
+            let (mut expected, mut got) = (vec![0; rows], vec![0; rows]);
+            PORTABLE.dots_i8(&query, &codes, &mut expected);
+            for kernels in Kernels::supported() {
+                kernels.dots_i8(&query, &codes, &mut got);
+                prop_assert_eq!(&got, &expected, "{}", kernels.name);
+                let (dot, close_to) = (kernels.dot_f16(&floats, &halves), PORTABLE.dot_f16(&floats, &halves));
+                prop_assert!((dot - close_to).abs() < 1e-3, "{}: {} or {}", kernels.name, dot, close_to);
+            }
+        }
+    }
+}

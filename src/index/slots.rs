@@ -1,0 +1,371 @@
+//! Where do the vectors live? Numbered slots that are written once, with the versions at which they came and went.
+//!
+//! Every change makes a new version. A search notes the version when it begins and looks only at slots that were
+//! alive then, so what changes meanwhile cannot reach it: it sees all of an item's vectors or none. Slots are never
+//! reused; when too many are dead, a fresh [`Slots`] takes over (see `adaptive`).
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::{RwLock, RwLockReadGuard};
+use roaring::RoaringBitmap;
+
+use super::IndexError;
+use super::quantise::{self, Row};
+use crate::domain::{Embedding, ItemNo};
+
+/// Slots of a chunk. Small enough that a writer waits only microseconds for a scan to leave the chunk, and that a chunk
+/// stays in the processor's cache while several queries pass over it.
+pub(super) const CHUNK_SLOTS: usize = 1024;
+
+const NEVER: u64 = u64::MAX;
+
+/// The vectors of one generation of the index.
+pub(super) struct Slots {
+    dims: usize,
+    stride: usize,
+    /// A new list is put in place for every new chunk, so a search takes the list once and needs no lock after that.
+    chunks: RwLock<Arc<Vec<Arc<Chunk>>>>,
+    /// Held by a writer from beginning to end, so there is one at a time.
+    directory: RwLock<Directory>,
+    version: AtomicU64,
+    used: AtomicUsize,
+    live: AtomicUsize,
+}
+
+/// 1,024 slots: what they hold, and when they are alive.
+pub(super) struct Chunk {
+    rows: RwLock<Rows>,
+    marks: Vec<Mark>,
+}
+
+/// The vectors of a chunk, in the two forms of [`Row`], one behind the other.
+#[derive(Default)]
+pub(super) struct Rows {
+    pub(super) codes: Vec<i8>,
+    pub(super) inverse_norms: Vec<f32>,
+    pub(super) halves: Vec<u16>,
+}
+
+struct Mark {
+    item: AtomicU32,
+    born: AtomicU64,
+    died: AtomicU64,
+}
+
+/// The slots of an item: `count` of them from `first` on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Run {
+    pub(super) first: u32,
+    pub(super) count: u32,
+}
+
+/// Which slots belong to which item now.
+#[derive(Default)]
+struct Directory {
+    /// Pages of runs by item number: numbers are dense, and a wild one costs a page, not an array up to it.
+    pages: Vec<Option<Box<[Run; PAGE_RUNS]>>>,
+    items: RoaringBitmap,
+}
+
+const PAGE_RUNS: usize = 1024;
+
+/// The slots as they were at one version.
+#[derive(Clone)]
+pub(super) struct View {
+    stride: usize,
+    chunks: Arc<Vec<Arc<Chunk>>>,
+    version: u64,
+    used: usize,
+}
+
+impl Slots {
+    pub(super) fn new(dims: usize) -> Self {
+        Self {
+            dims,
+            stride: quantise::stride(dims),
+            chunks: RwLock::default(),
+            directory: RwLock::default(),
+            version: AtomicU64::new(0),
+            used: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+        }
+    }
+
+    /// Gives `item` these rows in place of any it had, as one change.
+    pub(super) fn put(&self, item: ItemNo, rows: &[Row]) -> Result<(), IndexError> {
+        let mut directory = self.directory.write();
+        let first = self.used.load(Ordering::Relaxed);
+        let end = first + rows.len();
+        let (Ok(run_first), Ok(count), Ok(_)) = (u32::try_from(first), u32::try_from(rows.len()), u32::try_from(end))
+        else {
+            return Err(IndexError::Full);
+        };
+        self.make_room(end);
+        let chunks = Arc::clone(&self.chunks.read());
+        let version = self.version.load(Ordering::Relaxed) + 1;
+        for (slot, row) in (first..).zip(rows) {
+            let chunk = &chunks[slot / CHUNK_SLOTS];
+            {
+                let mut stored = chunk.rows.write();
+                stored.codes.extend_from_slice(&row.codes);
+                stored.inverse_norms.push(row.inverse_norm);
+                stored.halves.extend_from_slice(&row.halves);
+            }
+            let mark = &chunk.marks[slot % CHUNK_SLOTS];
+            mark.item.store(item.0, Ordering::Relaxed);
+            mark.born.store(version, Ordering::Release);
+        }
+        let old = directory.replace(item, Run { first: run_first, count });
+        self.bury(&chunks, old, version);
+        directory.items.insert(item.0);
+        self.live.store(self.live.load(Ordering::Relaxed) + rows.len() - old.count as usize, Ordering::Relaxed);
+        self.used.store(end, Ordering::Release);
+        // Last: from here on a search sees the new slots and no longer the old ones.
+        self.version.store(version, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets the slots of `item` die, as one change; whether it had any.
+    pub(super) fn remove(&self, item: ItemNo) -> bool {
+        let mut directory = self.directory.write();
+        let old = directory.replace(item, Run::default());
+        if old.count == 0 {
+            return false;
+        }
+        directory.items.remove(item.0);
+        let version = self.version.load(Ordering::Relaxed) + 1;
+        self.bury(&Arc::clone(&self.chunks.read()), old, version);
+        self.live.store(self.live.load(Ordering::Relaxed) - old.count as usize, Ordering::Relaxed);
+        self.version.store(version, Ordering::Release);
+        true
+    }
+
+    fn bury(&self, chunks: &[Arc<Chunk>], run: Run, version: u64) {
+        for slot in run.slots() {
+            chunks[slot as usize / CHUNK_SLOTS].marks[slot as usize % CHUNK_SLOTS]
+                .died
+                .store(version, Ordering::Release);
+        }
+    }
+
+    fn make_room(&self, slots: usize) {
+        let mut chunks = self.chunks.write();
+        if chunks.len() * CHUNK_SLOTS < slots {
+            let mut more = Vec::clone(&chunks);
+            while more.len() * CHUNK_SLOTS < slots {
+                more.push(Arc::new(Chunk::new()));
+            }
+            *chunks = Arc::new(more);
+        }
+    }
+
+    /// The slots as they are now.
+    pub(super) fn view(&self) -> View {
+        // The version first: whatever is added after it is born later and stays unseen.
+        let version = self.version.load(Ordering::Acquire);
+        let used = self.used.load(Ordering::Acquire);
+        View { stride: self.stride, chunks: Arc::clone(&self.chunks.read()), version, used }
+    }
+
+    /// The slots as they are now, and those of the items that `pick` chooses from all that are there.
+    pub(super) fn view_of(&self, pick: impl FnOnce(&RoaringBitmap) -> RoaringBitmap) -> (View, Vec<u32>) {
+        // While the directory is held nothing changes, so that the runs and the version belong together.
+        let directory = self.directory.read();
+        let view = self.view();
+        let slots = pick(&directory.items).iter().flat_map(|item| directory.run(ItemNo(item)).slots()).collect();
+        (view, slots)
+    }
+
+    /// What `ask` finds out about the set of items.
+    pub(super) fn with_items<T>(&self, ask: impl FnOnce(&RoaringBitmap) -> T) -> T {
+        ask(&self.directory.read().items)
+    }
+
+    /// The rows of an item; none if it is unknown.
+    pub(super) fn rows(&self, item: ItemNo) -> Vec<Row> {
+        let directory = self.directory.read();
+        let view = self.view();
+        directory.run(item).slots().map(|slot| view.row(slot)).collect()
+    }
+
+    /// The vectors of an item; none if it is unknown.
+    pub(super) fn vectors(&self, item: ItemNo) -> Vec<Embedding> {
+        self.rows(item).iter().filter_map(|row| quantise::widen(&row.halves, self.dims)).collect()
+    }
+
+    /// The number of items.
+    pub(super) fn items(&self) -> usize {
+        usize::try_from(self.directory.read().items.len()).unwrap_or(usize::MAX)
+    }
+
+    /// The number of slots, living and dead.
+    pub(super) fn used(&self) -> usize {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// The number of living slots.
+    pub(super) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of a row of codes.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        let chunks = Arc::clone(&self.chunks.read());
+        let rows = chunks.iter().map(|chunk| {
+            let rows = chunk.rows.read();
+            rows.codes.capacity() + rows.inverse_norms.capacity() * 4 + rows.halves.capacity() * 2
+        });
+        let marks = chunks.len() * CHUNK_SLOTS * size_of::<Mark>();
+        let directory = self.directory.read();
+        let pages = directory.pages.iter().flatten().count() * PAGE_RUNS * size_of::<Run>();
+        rows.sum::<usize>() + marks + pages + directory.items.serialized_size()
+    }
+}
+
+impl fmt::Debug for Slots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slots").field("used", &self.used()).field("live", &self.live()).finish_non_exhaustive()
+    }
+}
+
+impl Chunk {
+    fn new() -> Self {
+        let mark = || Mark { item: AtomicU32::new(0), born: AtomicU64::new(NEVER), died: AtomicU64::new(NEVER) };
+        Self { rows: RwLock::default(), marks: (0..CHUNK_SLOTS).map(|_| mark()).collect() }
+    }
+}
+
+impl Run {
+    pub(super) fn slots(self) -> std::ops::Range<u32> {
+        self.first..self.first.saturating_add(self.count)
+    }
+}
+
+impl Directory {
+    fn run(&self, item: ItemNo) -> Run {
+        let page = self.pages.get(item.index() / PAGE_RUNS);
+        page.and_then(Option::as_ref).map(|runs| runs[item.index() % PAGE_RUNS]).unwrap_or_default()
+    }
+
+    fn replace(&mut self, item: ItemNo, run: Run) -> Run {
+        let page = item.index() / PAGE_RUNS;
+        if page >= self.pages.len() {
+            if run.count == 0 {
+                return Run::default();
+            }
+            self.pages.resize_with(page + 1, || None);
+        }
+        let runs = self.pages[page].get_or_insert_with(|| Box::new([Run::default(); PAGE_RUNS]));
+        std::mem::replace(&mut runs[item.index() % PAGE_RUNS], run)
+    }
+}
+
+impl View {
+    /// The number of slots, living and dead.
+    pub(super) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// The bytes of a row of codes.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Whose slot this is, if it is alive.
+    pub(super) fn item(&self, slot: u32) -> Option<ItemNo> {
+        let mark = self.chunks.get(slot as usize / CHUNK_SLOTS)?.marks.get(slot as usize % CHUNK_SLOTS)?;
+        let alive =
+            mark.born.load(Ordering::Acquire) <= self.version && self.version < mark.died.load(Ordering::Acquire);
+        alive.then(|| ItemNo(mark.item.load(Ordering::Relaxed)))
+    }
+
+    /// The rows of the chunk with this number. The lock keeps a writer waiting, so hold it briefly.
+    pub(super) fn rows(&self, chunk: usize) -> Option<RwLockReadGuard<'_, Rows>> {
+        self.chunks.get(chunk).map(|chunk| chunk.rows.read())
+    }
+
+    /// A copy of a row; empty if the slot was never written.
+    pub(super) fn row(&self, slot: u32) -> Row {
+        let Some(rows) = self.rows(slot as usize / CHUNK_SLOTS) else { return Row::default() };
+        rows.row(slot as usize % CHUNK_SLOTS, self.stride)
+    }
+}
+
+impl Rows {
+    /// The codes of the row at this place of the chunk.
+    pub(super) fn codes_at(&self, place: usize, stride: usize) -> Option<&[i8]> {
+        self.codes.get(place * stride..(place + 1) * stride)
+    }
+
+    /// The half-precision numbers of the row at this place of the chunk.
+    pub(super) fn halves_at(&self, place: usize, stride: usize) -> Option<&[u16]> {
+        self.halves.get(place * stride..(place + 1) * stride)
+    }
+
+    fn row(&self, place: usize, stride: usize) -> Row {
+        match (self.codes_at(place, stride), self.halves_at(place, stride), self.inverse_norms.get(place)) {
+            (Some(codes), Some(halves), Some(&inverse_norm)) => {
+                Row { codes: codes.to_vec(), inverse_norm, halves: halves.to_vec() }
+            }
+            _ => Row::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(values: &[f32]) -> Vec<Row> {
+        values.iter().map(|&v| Row::new(&Embedding::unit(vec![v, 1.0]).unwrap())).collect()
+    }
+
+    fn alive(view: &View) -> Vec<u32> {
+        (0..view.used() as u32).filter_map(|slot| view.item(slot)).map(|item| item.0).collect()
+    }
+
+    #[test]
+    fn a_view_does_not_change() {
+        let slots = Slots::new(2);
+        slots.put(ItemNo(7), &rows(&[1.0, 2.0])).unwrap();
+        let before = slots.view();
+        slots.put(ItemNo(7), &rows(&[3.0])).unwrap();
+        slots.put(ItemNo(8), &rows(&[4.0])).unwrap();
+        let between = slots.view();
+        assert!(slots.remove(ItemNo(7)));
+        assert!(!slots.remove(ItemNo(7)));
+        assert_eq!(alive(&before), [7, 7]);
+        assert_eq!(alive(&between), [7, 8]);
+        assert_eq!(alive(&slots.view()), [8]);
+        assert_eq!((slots.items(), slots.live(), slots.used()), (1, 1, 4));
+    }
+
+    #[test]
+    fn vectors_come_back_as_they_were_given() {
+        let slots = Slots::new(2);
+        let given = Embedding::unit(vec![0.6, -0.8]).unwrap();
+        slots.put(ItemNo(u32::MAX), &[Row::new(&given)]).unwrap();
+        assert!(slots.vectors(ItemNo(u32::MAX))[0].cosine(&given) > 0.999_999);
+        assert!(slots.vectors(ItemNo(0)).is_empty());
+        assert!(!slots.remove(ItemNo(0)));
+    }
+
+    #[test]
+    fn chunks_are_added_as_needed() {
+        let slots = Slots::new(2);
+        for item in 0..CHUNK_SLOTS as u32 {
+            slots.put(ItemNo(item), &rows(&[1.0, 2.0, 3.0])).unwrap();
+        }
+        assert_eq!(slots.live(), 3 * CHUNK_SLOTS);
+        let (view, listed) = slots.view_of(|items| items & RoaringBitmap::from([5, 1_000_000]));
+        assert_eq!(listed, [15, 16, 17]);
+        assert_eq!(view.row(17).codes.len(), slots.stride());
+        assert!(slots.bytes() > 3 * CHUNK_SLOTS * slots.stride() * 3);
+    }
+}
