@@ -90,7 +90,7 @@ pub enum ElementType {
 pub enum Channels {
     /// Red, green, blue.
     Rgb,
-    /// Blue, green, red, as Caffe and OpenCV have it.
+    /// Blue, green, red, as Caffe has it.
     Bgr,
 }
 
