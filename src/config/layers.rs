@@ -416,7 +416,7 @@ mod tests {
                 ("UPNEXT__STORE__CHECK_ON_OPEN", "false"),
                 ("UPNEXT__TELEMETRY__LOG_FILTER", "\"warn\""),
             ],
-            &["index.kind=flat", "collab.trending_half_lives_min=1,2.5", "ranking.candidates={visual = 7}"],
+            &["index.kind=flat", "collab.trending_half_lives_min=1,2.5,4", "ranking.candidates={visual = 7}"],
         ));
         let s = loaded.unwrap().settings;
         assert_eq!(s.server.bind.to_string(), "[::1]:80");
@@ -426,7 +426,7 @@ mod tests {
         assert!(s.server.cors_origins.is_empty() && !s.store.check_on_open);
         assert_eq!(s.telemetry.log_filter, "warn");
         assert_eq!(s.index.kind, IndexKind::Flat);
-        assert_eq!(s.collab.trending_half_lives_min, [1.0, 2.5]);
+        assert_eq!(s.collab.trending_half_lives_min, [1.0, 2.5, 4.0]);
         assert_eq!((s.ranking.candidates.visual, s.ranking.candidates.session), (7, 80));
     }
 

@@ -120,6 +120,8 @@ pub struct VisionSettings {
     pub max_images: usize,
     /// Images decoded at a time; 0 is one for each processor.
     pub decode_workers: usize,
+    /// Images that may wait to be decoded.
+    pub decode_queue: usize,
     /// Longer side of kept thumbnails in pixels; 0 keeps none.
     pub thumbnail_px: u32,
 }
@@ -128,10 +130,8 @@ pub struct VisionSettings {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceSettings {
-    /// Names of the manifests; at least one, no two the same.
-    pub models: Vec<String>,
-    /// One weight for each of `models`, or none.
-    pub model_weights: Vec<f32>,
+    /// Name of the model's manifest.
+    pub model: String,
     /// The folder with the manifests and their models.
     pub models_dir: PathBuf,
     /// ONNX Runtime's library; `None` looks for it.
@@ -175,10 +175,10 @@ pub struct IndexSettings {
     pub links: usize,
     /// Neighbours considered when a node is linked.
     pub build_effort: usize,
-    /// Nodes visited by a search; 0 suits the number of results.
-    pub search_effort: usize,
     /// Threads that build the graph.
     pub build_threads: usize,
+    /// Item ids that are learned about.
+    pub max_items: usize,
 }
 
 /// How neighbours are searched.
@@ -223,12 +223,10 @@ pub struct CollabSettings {
     pub session_items: usize,
     /// Successors kept of an item.
     pub successors: usize,
-    /// Seconds after which an event no longer follows the one before.
-    pub session_gap_s: f64,
     /// Half-life of transitions and co-visitations in days.
     pub half_life_days: f64,
     /// Half-lives of trending counts in minutes, rising.
-    pub trending_half_lives_min: Vec<f64>,
+    pub trending_half_lives_min: [f64; 3],
 }
 
 /// Lists.
@@ -246,6 +244,8 @@ pub struct RankingSettings {
     pub max_count: usize,
     /// Variety, 0 to 1, when the request does not say.
     pub diversity: f32,
+    /// Whether items that were seen are left out when the request does not say.
+    pub exclude_seen: bool,
     /// Milliseconds for candidate sources when the request does not say.
     pub deadline_ms: u64,
     /// Candidates of all sources together.
@@ -268,8 +268,6 @@ pub struct CandidateSettings {
     pub co_visitation: usize,
     /// Items that followed the one on screen.
     pub transition: usize,
-    /// Items by matrix factorisation.
-    pub preference: usize,
     /// Items that everybody turns to at the moment.
     pub trending: usize,
     /// Items with tags, categories or words in common.

@@ -251,10 +251,14 @@ impl Embedder {
     /// Blocks for as long as one run of the model. Calling it again does nothing.
     pub fn shutdown(&self) {
         self.inner.queue.close();
-        for thread in std::mem::take(&mut *self.inner.threads.lock()) {
+        for thread in self.take_threads() {
             // A worker does not panic; if it did, it has ended, which is all that is wanted here.
             let _ = thread.join();
         }
+    }
+
+    pub(super) fn take_threads(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.inner.threads.lock())
     }
 }
 

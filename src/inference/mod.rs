@@ -30,6 +30,11 @@ pub mod runtime;
 mod tensor;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod worker_tests;
+
 pub use backend::{Backend, BackendError, PixelBatch};
 pub use batch::Priority;
 pub use embedder::{EmbedError, Embedded, Embedder, EmbedderOptions, InferenceError, ModelSpec};

@@ -214,8 +214,10 @@ fn check_signature(session: &Session, manifest: &Manifest) -> Result<Option<usiz
 }
 
 fn tensor_shape<'a>(dtype: &'a ValueType, expected: TensorElementType, what: &str) -> Result<&'a [i64], String> {
-    match dtype {
-        ValueType::Tensor { ty, shape, .. } if *ty == expected => Ok(shape),
-        other => Err(format!("its {what} is {other}, not a tensor of {expected}")),
+    if let ValueType::Tensor { ty, shape, .. } = dtype
+        && *ty == expected
+    {
+        return Ok(shape);
     }
+    Err(format!("its {what} is {dtype}, not a tensor of {expected}"))
 }

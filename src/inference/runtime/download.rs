@@ -114,7 +114,7 @@ fn bytes_below(folder: &Path) -> u64 {
 /// From an index that follows Python's "simple repository" interface (PEP 503): a page of links for each project.
 ///
 /// On a thread of its own, because the caller may stand inside an asynchronous runtime, where blocking is not allowed.
-fn over_http(
+pub(super) fn over_http(
     wheel: &PinnedWheel,
     index_url: &str,
     folder: &Path,

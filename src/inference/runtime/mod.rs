@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 pub use install::{InstallOptions, Progress, install, install_folder};
 pub use wheel::PINNED_VERSION;
 
-/// The oldest release whose interface this program can use: 1.17.
+/// The oldest release whose interface this program can use: the `17` of ONNX Runtime 1.17.
 pub const OLDEST_MINOR_VERSION: u32 = ort::MINOR_VERSION;
 
 /// A library that was opened and has a version that this program can use.
@@ -195,7 +195,11 @@ fn find_installed(folder: &Path) -> Option<Located> {
     let pinned = wheel::pinned_library(folder);
     libraries.sort();
     libraries.sort_by_key(|path| pinned.as_ref() == Some(path));
-    libraries.iter().rev().find_map(|path| probe(path, Origin::Installed).ok())
+    libraries.iter().rev().find_map(|path| {
+        probe(path, Origin::Installed)
+            .inspect_err(|error| tracing::warn!(%error, "an installed library is passed over"))
+            .ok()
+    })
 }
 
 /// Opens a library and asks for its version.

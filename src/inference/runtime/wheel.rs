@@ -139,13 +139,18 @@ fn is_library(name: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(super) fn for_test(file: &'static str, bytes: u64) -> PinnedWheel {
+    PinnedWheel { file, platform: "test", sha256: "", bytes, os: "", arch: "" }
+}
+
+#[cfg(test)]
 mod tests {
     use std::io::{Cursor, Write};
 
     use super::*;
 
     /// A zip file of names and contents.
-    pub(in super::super) fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
+    fn zipped(files: &[(&str, &[u8])]) -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
         for (name, content) in files {
             writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();

@@ -1,0 +1,459 @@
+//! Who makes the parts, and in which order do they start and stop? The composition root.
+//!
+//! Start: keys and certificate, ONNX Runtime, model, store, recovery, upkeep. Stop: listener, requests in flight (they
+//! may finish), upkeep, store, model.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+
+use crate::api::{self, ApiOptions, AppState, CorsOrigins, Doorkeeper, Drained, KeyHolder, Limits, ServerOptions};
+use crate::collab::CollabLimits;
+use crate::config::{self, Settings, TlsMode};
+use crate::domain::{Clock, UserId, UserKey};
+use crate::engine::{CandidateLimits, Engine, EngineOptions, Recovered};
+use crate::index::{self, IndexKind, IndexSettings};
+use crate::inference::{Embedder, EmbedderOptions, InferenceError, Manifest, ManifestError, Provider, runtime};
+use crate::ranking::{HazardModel, ModelError};
+use crate::security::{
+    self, KeyFile, KeyRing, RateLimit, RateLimiter, Scope, SecurityError, Tls, TlsOptions, UserHasher,
+};
+use crate::session::SessionLimits;
+use crate::store::{EmbeddingPrecision, Store, StoreError, StoreOptions};
+use crate::telemetry::Metrics;
+use crate::vision::DecodeLimits;
+
+/// How often sessions are expired, gauges set and the index tended.
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// The service, ready to serve.
+#[derive(Debug)]
+pub struct App {
+    engine: Arc<Engine>,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    keeper: Arc<Keeper>,
+    tls: Option<Arc<Tls>>,
+    settings: Settings,
+    recovered: Recovered,
+    upkeep: Upkeep,
+}
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The keys, the certificate or the users' secret.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] runtime::RuntimeError),
+    /// The model's manifest or file.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The model.
+    #[error(transparent)]
+    Inference(#[from] InferenceError),
+    /// The index.
+    #[error("the index cannot be made: {0}")]
+    Index(#[from] index::IndexError),
+    /// The weights of the ranking.
+    #[error(transparent)]
+    Weights(#[from] ModelError),
+    /// The weights are for other horizons.
+    #[error("the ranking weights are for the horizons {weights:?}, the settings ask for {settings:?}; train new ones")]
+    Horizons {
+        /// Seconds, in the weights.
+        weights: Vec<u32>,
+        /// Seconds, in the settings.
+        settings: Vec<u32>,
+    },
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The metrics.
+    #[error("the metrics cannot be set up: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// A public address, but nobody could be let in or everybody would be.
+    #[error(
+        "{address} can be reached by other machines, but there is no API key yet; make one with `upnext keys create`"
+    )]
+    NoKeys {
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+    /// A file cannot be read.
+    #[error("{}: {reason}", file.display())]
+    File {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+impl App {
+    /// Makes all parts and brings them to the state that the log ends at. Blocks for as long as that takes; `progress`
+    /// hears of it from time to time.
+    pub fn build(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        progress: impl FnMut(&Recovered),
+    ) -> Result<Self, AppError> {
+        let now = clock.now();
+        let keeper = Arc::new(Keeper::open(&settings, clock.clone())?);
+        let public = !settings.server.bind.ip().is_loopback();
+        if public && settings.security.require_keys && keeper.ring.usable_count(now) == 0 {
+            return Err(AppError::NoKeys { address: settings.server.bind });
+        }
+        let tls = tls_options(&settings, clock.as_ref())?.map(Tls::load).transpose()?.map(Arc::new);
+        let metrics = Metrics::new()?;
+        let hazard_model = load_weights(&settings)?;
+
+        let located = runtime::find(settings.inference.runtime_path.as_deref())?;
+        runtime::load(&located)?;
+        let embedder = Embedder::start(load_manifest(&settings)?, embedder_options(&settings))?;
+        for report in embedder.providers() {
+            tracing::info!(provider = report.provider.name(), outcome = ?report.outcome, "execution provider");
+        }
+        metrics.set_build(embedder.model_id(), &format!("1.{}", located.minor_version));
+
+        let store = Store::open(&settings.data_dir, store_options(&settings, &metrics))?;
+        let vectors = index::open(&index_settings(&settings, embedder.dims()))?;
+        let options = engine_options(&settings, hazard_model);
+        let (engine, recovered) =
+            Engine::start(options, clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
+        let engine = Arc::new(engine);
+        let upkeep = Upkeep::start(engine.clone()).map_err(AppError::Thread)?;
+        Ok(Self { engine, metrics, clock, keeper, tls, settings, recovered, upkeep })
+    }
+
+    /// The use cases, for commands that need no server.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The pseudonym under which the service knows a person.
+    pub fn user_key(&self, user: &UserId) -> UserKey {
+        self.keeper.pseudonym(user)
+    }
+
+    /// What the start found in the store.
+    pub fn recovered(&self) -> Recovered {
+        self.recovered
+    }
+
+    /// Serves on `listener` until `shutdown` fires, then drains and stops the parts.
+    pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Drained {
+        let state = AppState::new(
+            self.engine.clone(),
+            self.keeper.clone(),
+            self.metrics.clone(),
+            self.clock.clone(),
+            api_options(&self.settings),
+        );
+        let reload = self.tls.clone().map(|tls| tokio::spawn(follow(tls, self.settings.server.tls.reload_check_s)));
+        let config = self.tls.as_ref().map(|tls| tls.server_config());
+        let server = ServerOptions {
+            max_connections: self.settings.server.max_connections,
+            drain_deadline: Duration::from_secs_f64(self.settings.server.drain_s),
+            ..ServerOptions::default()
+        };
+        let drained = api::serve(listener, config, api::router(state), server, shutdown).await;
+        if let Some(reload) = reload {
+            reload.abort();
+        }
+        // Joining threads blocks, so not on a thread that others' tasks run on.
+        let stopped = tokio::task::spawn_blocking(move || self.stop()).await;
+        if let Err(error) = stopped {
+            tracing::error!(%error, "the service did not stop cleanly");
+        }
+        drained
+    }
+
+    /// Stops the parts: what was accepted is written. Blocks until that is done.
+    pub fn stop(self) {
+        self.upkeep.stop();
+        self.engine.shut_down();
+    }
+}
+
+/// Takes over new certificates.
+async fn follow(tls: Arc<Tls>, every_s: f64) {
+    if every_s <= 0.0 {
+        return;
+    }
+    let mut ticks = tokio::time::interval(Duration::from_secs_f64(every_s));
+    loop {
+        ticks.tick().await;
+        let tls = tls.clone();
+        match tokio::task::spawn_blocking(move || tls.reload_if_changed()).await {
+            Ok(Ok(true)) => tracing::info!("the certificate was reloaded"),
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),
+        }
+    }
+}
+
+/// The thread that tends the engine.
+#[derive(Debug)]
+struct Upkeep {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Upkeep {
+    fn start(engine: Arc<Engine>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new().name("upnext-upkeep".into()).spawn({
+            let stop = stop.clone();
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    engine.tend(&stop);
+                    engine.measure();
+                    std::thread::park_timeout(UPKEEP_EVERY);
+                }
+            }
+        })?;
+        Ok(Self { stop, thread })
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+        if self.thread.join().is_err() {
+            tracing::error!("the upkeep thread panicked");
+        }
+    }
+}
+
+/// Who stands at the door: keys, rates and pseudonyms.
+#[derive(Debug)]
+struct Keeper {
+    ring: KeyRing,
+    limiter: RateLimiter,
+    hasher: UserHasher,
+    clock: Arc<dyn Clock>,
+}
+
+impl Keeper {
+    fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, SecurityError> {
+        let security = &settings.security;
+        let default = RateLimit::new(security.rate_limit_per_s, security.rate_limit_burst);
+        Ok(Self {
+            ring: KeyRing::open(KeyFile::in_dir(&settings.data_dir), clock.now())?,
+            limiter: RateLimiter::new(default, security.rate_limited_keys, Instant::now()),
+            hasher: UserHasher::open(&settings.data_dir, security.user_secret.as_ref().map(|s| s.reveal()))?,
+            clock,
+        })
+    }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
+fn tls_options(settings: &Settings, clock: &dyn Clock) -> Result<Option<TlsOptions>, SecurityError> {
+    let tls = &settings.server.tls;
+    let client_auth = match tls.client_auth {
+        config::ClientAuth::None => None,
+        config::ClientAuth::Optional => Some(security::ClientAuth::Optional),
+        config::ClientAuth::Required => Some(security::ClientAuth::Required),
+    };
+    let client_ca = tls.client_ca.clone().zip(client_auth);
+    let (cert, key) = match tls.mode {
+        TlsMode::Off => return Ok(None),
+        TlsMode::Development => {
+            let made = security::ensure_development_certificate(&settings.data_dir, clock.now())?;
+            (made.cert, made.key)
+        }
+        TlsMode::Files => (tls.cert.clone().unwrap_or_default(), tls.key.clone().unwrap_or_default()),
+    };
+    Ok(Some(TlsOptions { cert, key, client_ca }))
+}
+
+fn load_weights(settings: &Settings) -> Result<HazardModel, AppError> {
+    let model = match &settings.ranking.weights {
+        None => HazardModel::shipped()?,
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|reason| AppError::File { file: file.clone(), reason })?;
+            HazardModel::from_toml(&text)?
+        }
+    };
+    let (weights, wanted) = (model.schema().horizons(), &settings.ranking.horizons_s);
+    if weights == wanted {
+        Ok(model)
+    } else {
+        Err(AppError::Horizons { weights: weights.seconds().to_vec(), settings: wanted.seconds().to_vec() })
+    }
+}
+
+/// The model of this name in the models folder; the built-in one needs no folder.
+fn load_manifest(settings: &Settings) -> Result<Manifest, ManifestError> {
+    let inference = &settings.inference;
+    let file = inference.models_dir.join(format!("{}.toml", inference.model));
+    if file.exists() {
+        return Manifest::load(&file);
+    }
+    let builtin = Manifest::builtin()?;
+    if builtin.name() == inference.model { Ok(builtin) } else { Manifest::load(&file) }
+}
+
+fn embedder_options(settings: &Settings) -> EmbedderOptions {
+    let inference = &settings.inference;
+    let defaults = EmbedderOptions::default();
+    let provider = |p: &config::Provider| match p {
+        config::Provider::Cpu => Provider::Cpu,
+        config::Provider::Cuda => Provider::Cuda,
+        config::Provider::Tensorrt => Provider::TensorRt,
+    };
+    EmbedderOptions {
+        workers: if inference.workers == 0 { defaults.workers } else { inference.workers },
+        intra_threads: if inference.intra_threads == 0 { defaults.intra_threads } else { inference.intra_threads },
+        queue_capacity: inference.queue_capacity,
+        max_batch: inference.max_batch,
+        providers: inference.providers.iter().map(provider).collect(),
+        device: inference.device,
+        ..defaults
+    }
+}
+
+fn store_options(settings: &Settings, metrics: &Metrics) -> StoreOptions {
+    let store = &settings.store;
+    StoreOptions {
+        cache_bytes: store.cache_bytes,
+        queue_capacity: store.queue_capacity,
+        queue_bytes: store.queue_bytes,
+        commit_records: store.commit_records,
+        embedding_precision: match store.embedding_precision {
+            config::EmbeddingPrecision::F16 => EmbeddingPrecision::F16,
+            config::EmbeddingPrecision::F32 => EmbeddingPrecision::F32,
+        },
+        check_on_open: store.check_on_open,
+        metrics: Some(metrics.clone()),
+    }
+}
+
+fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
+    let index = &settings.index;
+    IndexSettings {
+        kind: match index.kind {
+            config::IndexKind::Flat => IndexKind::Flat,
+            config::IndexKind::Hnsw => IndexKind::Hnsw,
+            config::IndexKind::Auto => IndexKind::Auto,
+        },
+        links: index.links,
+        build_effort: index.build_effort,
+        build_threads: index.build_threads,
+        ..IndexSettings::new(dims)
+    }
+}
+
+fn engine_options(settings: &Settings, hazard_model: HazardModel) -> EngineOptions {
+    let Settings { vision, session, collab, ranking, inference, .. } = settings;
+    let decode_threads = if vision.decode_workers == 0 { processors() } else { vision.decode_workers };
+    EngineOptions {
+        max_items: settings.index.max_items,
+        decode_limits: DecodeLimits {
+            max_bytes: vision.max_image_bytes,
+            max_pixels: vision.max_pixels,
+            max_side: vision.max_side_px,
+            max_alloc_bytes: vision.max_decode_bytes,
+        },
+        decode_threads,
+        decode_queue: vision.decode_queue,
+        near_duplicate_difference: session.near_duplicate_difference,
+        queue_timeout: Duration::from_millis(inference.queue_timeout_ms),
+        thumbnail_side: vision.thumbnail_px,
+        session_limits: SessionLimits {
+            max_sessions: session.max_sessions,
+            ttl_s: session.ttl_s,
+            max_items: session.max_items,
+            max_seen: session.max_seen,
+        },
+        collab_limits: CollabLimits {
+            sessions: collab.sessions,
+            session_items: collab.session_items,
+            recency_sample: collab.recency_sample,
+            neighbours: collab.neighbours,
+            links_per_item: collab.successors,
+            link_half_life_s: collab.half_life_days * 86_400.0,
+            horizons: ranking.horizons_s.clone(),
+            trending_half_lives_s: collab.trending_half_lives_min.map(|minutes| minutes * 60.0),
+            ..CollabLimits::default()
+        },
+        hazard_model,
+        default_count: ranking.default_count,
+        max_count: ranking.max_count,
+        default_diversity: ranking.diversity,
+        exclude_seen: ranking.exclude_seen,
+        default_deadline: Duration::from_millis(ranking.deadline_ms),
+        candidates: CandidateLimits {
+            visual: ranking.candidates.visual,
+            trajectory: ranking.candidates.trajectory,
+            session: ranking.candidates.session,
+            co_visitation: ranking.candidates.co_visitation,
+            transition: ranking.candidates.transition,
+            trending: ranking.candidates.trending,
+            metadata: ranking.candidates.metadata,
+            fresh: ranking.candidates.fresh,
+            in_all: ranking.max_candidates,
+        },
+        max_frames: vision.max_images,
+        max_search_results: Limits::default().list_items,
+    }
+}
+
+fn api_options(settings: &Settings) -> ApiOptions {
+    let server = &settings.server;
+    let cors = match server.cors_origins.as_slice() {
+        [] => CorsOrigins::None,
+        origins if origins.iter().any(|o| o == "*") => CorsOrigins::Any,
+        origins => CorsOrigins::These(origins.to_vec()),
+    };
+    ApiOptions {
+        limits: Limits {
+            image_bytes: settings.vision.max_image_bytes,
+            upload_bytes: server.body_limit_bytes,
+            item_images: settings.vision.max_images,
+            frames: settings.vision.max_images,
+            ..Limits::default()
+        },
+        request_timeout: Duration::from_secs_f64(server.request_timeout_s),
+        max_in_flight: server.max_in_flight,
+        cors,
+        require_keys: settings.security.require_keys,
+        ..ApiOptions::default()
+    }
+}
+
+impl Doorkeeper for Keeper {
+    fn holder(&self, presented: &str) -> Option<KeyHolder> {
+        let principal = self.ring.authenticate(presented, self.clock.now()).ok()?;
+        let may = |scope| principal.scopes().allow(scope);
+        Some(KeyHolder {
+            key_id: principal.key_id().to_owned(),
+            recommend: may(Scope::Recommend),
+            ingest: may(Scope::Ingest),
+            metrics: may(Scope::Metrics),
+            admin: may(Scope::Admin),
+        })
+    }
+
+    fn count_request(&self, key_id: &str) -> Result<(), Duration> {
+        self.limiter.check(key_id, None, Instant::now()).map_err(|retry| retry.0)
+    }
+
+    fn pseudonym(&self, user: &UserId) -> UserKey {
+        self.hasher.user_key(user)
+    }
+}

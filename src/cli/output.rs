@@ -1,0 +1,30 @@
+//! How do commands speak? Answers on standard output, progress and complaints on standard error.
+
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Prints a line of an answer. A reader that has gone away (`| head`) is no error.
+pub(super) fn line(text: impl Display) {
+    let _ = writeln!(stdout(), "{text}");
+}
+
+/// Prints why a command failed.
+pub(super) fn complain(error: &impl Display) {
+    let _ = writeln!(stderr(), "upnext: {error}");
+}
+
+/// A bar for `total` steps; on a terminal only.
+pub(super) fn bar(what: &'static str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:<22} {wide_bar} {pos}/{len}  {elapsed_precise}  eta {eta}");
+    let bar = ProgressBar::new(total).with_message(what);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}
+
+/// A counter where the total is not known.
+pub(super) fn counter(what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:<22} {spinner} {human_pos}  {per_sec}");
+    let bar = ProgressBar::new_spinner().with_message(what);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}

@@ -1,0 +1,229 @@
+//! Who waits for whom, with backends that do what the test tells them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use parking_lot::Mutex;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::domain::{Embedding, EmbeddingError, Fit, InputSize};
+
+const INPUT: InputSize = InputSize { width: 1, height: 1, fit: Fit::Stretch };
+
+/// What a gated backend does with its next batch.
+enum Order {
+    Answer,
+    Fail,
+    Panic,
+}
+
+/// Says which batch has arrived and waits for an order.
+struct Gated {
+    arrived: Sender<Vec<u8>>,
+    orders: Receiver<Order>,
+}
+
+impl Backend for Gated {
+    fn embed(&mut self, batch: &PixelBatch<'_>) -> Result<Vec<Result<Embedding, EmbeddingError>>, BackendError> {
+        let reds: Vec<u8> = batch.pictures().iter().map(|rgb| rgb[0]).collect();
+        self.arrived.send(reds.clone()).unwrap();
+        match self.orders.recv() {
+            // The picture 0 makes a model answer zeros.
+            Ok(Order::Answer) => Ok(reds.iter().map(|&red| Embedding::unit(vec![f32::from(red), 0.0])).collect()),
+            Ok(Order::Fail) => Err(BackendError::Run("out of memory".to_owned())),
+            Ok(Order::Panic) => panic!("as the test wants it"),
+            Err(_) => Err(BackendError::Run("the test is over".to_owned())),
+        }
+    }
+}
+
+struct Bench {
+    embedder: Embedder,
+    arrived: Receiver<Vec<u8>>,
+    orders: Sender<Order>,
+}
+
+impl Bench {
+    fn new(queue_capacity: usize, max_batch: usize) -> Self {
+        let (arrived_sender, arrived) = unbounded();
+        let (orders, orders_receiver) = unbounded();
+        let spec = ModelSpec { model_id: "gated@0".to_owned(), input: INPUT, dims: 2 };
+        let options = EmbedderOptions { queue_capacity, max_batch, workers: 1, ..Default::default() };
+        let backend = Gated { arrived: arrived_sender, orders: orders_receiver };
+        let embedder = Embedder::with_backends(spec, vec![Box::new(backend)], &options).unwrap();
+        Self { embedder, arrived, orders }
+    }
+
+    /// Starts a call and lets it run until it waits.
+    async fn call(&self, red: u8, priority: Priority, deadline: Option<Instant>) -> Call {
+        let embedder = self.embedder.clone();
+        let call = tokio::spawn(async move { embedder.embed(vec![red, 0, 0], priority, deadline).await });
+        // On one thread, this runs the new task until it has to wait.
+        tokio::task::yield_now().await;
+        call
+    }
+
+    fn next_batch(&self) -> Vec<u8> {
+        self.arrived.recv_timeout(Duration::from_secs(60)).unwrap()
+    }
+
+    fn order(&self, order: Order) {
+        self.orders.send(order).unwrap();
+    }
+}
+
+type Call = JoinHandle<Result<Embedded, EmbedError>>;
+
+#[tokio::test]
+async fn a_batch_forms_while_the_model_is_busy() {
+    let bench = Bench::new(8, 8);
+    let mut calls = vec![bench.call(1, Priority::Bulk, None).await];
+    assert_eq!(bench.next_batch(), [1]);
+    for (red, priority) in [(2, Priority::Bulk), (3, Priority::Interactive), (4, Priority::Live)] {
+        calls.push(bench.call(red, priority, None).await);
+    }
+    assert_eq!(bench.embedder.queue_depth(), 3);
+    bench.order(Order::Answer);
+    assert_eq!(bench.next_batch(), [4, 3, 2]);
+    bench.order(Order::Answer);
+    let mut batches = Vec::new();
+    for call in calls {
+        batches.push(call.await.unwrap().unwrap().batch);
+    }
+    assert_eq!(batches, [1, 3, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_at_once_unless_somebody_can_wait() {
+    let bench = Bench::new(2, 8);
+    let running = bench.call(1, Priority::Live, None).await;
+    assert_eq!(bench.next_batch(), [1]);
+    let first = bench.call(2, Priority::Interactive, None).await;
+    let second = bench.call(3, Priority::Interactive, None).await;
+    let refused = bench.call(4, Priority::Interactive, None).await;
+    assert_eq!(refused.await.unwrap(), Err(EmbedError::QueueFull));
+    let urgent = bench.call(5, Priority::Live, None).await;
+    assert_eq!(second.await.unwrap(), Err(EmbedError::QueueFull), "the newest makes room");
+    bench.order(Order::Answer);
+    assert_eq!(bench.next_batch(), [5, 2]);
+    bench.order(Order::Answer);
+    for call in [running, first, urgent] {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whoever_goes_away_costs_no_run_of_the_model() {
+    let bench = Bench::new(2, 8);
+    let running = bench.call(1, Priority::Live, None).await;
+    assert_eq!(bench.next_batch(), [1]);
+    let gone = bench.call(2, Priority::Live, None).await;
+    let stays = bench.call(3, Priority::Live, None).await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    // The queue is full, but with somebody who has gone.
+    let last = bench.call(4, Priority::Live, None).await;
+    bench.order(Order::Answer);
+    assert_eq!(bench.next_batch(), [3, 4]);
+    bench.order(Order::Answer);
+    for call in [running, stays, last] {
+        call.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_late_is_not_given_to_the_model() {
+    let bench = Bench::new(8, 8);
+    let running = bench.call(1, Priority::Live, None).await;
+    assert_eq!(bench.next_batch(), [1]);
+    let late = bench.call(2, Priority::Live, Some(Instant::now())).await;
+    let in_time = bench.call(3, Priority::Bulk, Some(Instant::now() + Duration::from_secs(3600))).await;
+    bench.order(Order::Answer);
+    assert_eq!(bench.next_batch(), [3]);
+    bench.order(Order::Answer);
+    assert_eq!(late.await.unwrap(), Err(EmbedError::DeadlinePassed));
+    running.await.unwrap().unwrap();
+    in_time.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_failure_costs_its_batch_and_nothing_else() {
+    let bench = Bench::new(8, 8);
+    for (order, reason) in [(Order::Fail, "out of memory"), (Order::Panic, "panicked")] {
+        let call = bench.call(1, Priority::Live, None).await;
+        bench.next_batch();
+        bench.order(order);
+        match call.await.unwrap() {
+            Err(EmbedError::Failed(actual)) => assert!(actual.contains(reason), "{actual}"),
+            other => panic!("{reason}: {other:?}"),
+        }
+    }
+    // An answer that is no embedding costs only the picture it stands for.
+    let running = bench.call(1, Priority::Live, None).await;
+    bench.next_batch();
+    let (zero, fine) = (bench.call(0, Priority::Live, None).await, bench.call(2, Priority::Live, None).await);
+    bench.order(Order::Answer);
+    assert_eq!(bench.next_batch(), [0, 2]);
+    bench.order(Order::Answer);
+    assert!(matches!(zero.await.unwrap(), Err(EmbedError::Failed(_))));
+    running.await.unwrap().unwrap();
+    fine.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_picture_of_another_size_is_refused() {
+    let bench = Bench::new(8, 8);
+    let refused = bench.embedder.embed(vec![0; 4], Priority::Live, None).await;
+    assert_eq!(refused, Err(EmbedError::WrongSize { expected: 3, got: 4 }));
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_all_that_wait() {
+    let bench = Bench::new(8, 8);
+    let running = bench.call(1, Priority::Live, None).await;
+    bench.next_batch();
+    let waiting = bench.call(2, Priority::Live, None).await;
+    bench.order(Order::Answer);
+    bench.order(Order::Answer);
+    let embedder = bench.embedder.clone();
+    tokio::task::spawn_blocking(move || embedder.shutdown()).await.unwrap();
+    running.await.unwrap().unwrap();
+    // Either the run in progress ended before the shutdown and took it along, or it was turned away.
+    assert!(matches!(waiting.await.unwrap(), Ok(_) | Err(EmbedError::ShuttingDown)));
+    let after = bench.embedder.embed(vec![1, 0, 0], Priority::Live, None).await;
+    assert_eq!(after, Err(EmbedError::ShuttingDown));
+    bench.embedder.shutdown();
+}
+
+#[test]
+fn the_threads_end_with_the_last_handle() {
+    /// Tells when the thread that owned it has let go.
+    struct Witness(#[expect(dead_code, reason = "only its end matters")] Arc<Mutex<()>>);
+    impl Backend for Witness {
+        fn embed(&mut self, _: &PixelBatch<'_>) -> Result<Vec<Result<Embedding, EmbeddingError>>, BackendError> {
+            Ok(Vec::new())
+        }
+    }
+    let alive = Arc::new(Mutex::new(()));
+    let spec = ModelSpec { model_id: "witness@0".to_owned(), input: INPUT, dims: 2 };
+    let backends: Vec<Box<dyn Backend>> = vec![Box::new(Witness(Arc::clone(&alive))), Box::new(Witness(alive.clone()))];
+    let embedder = Embedder::with_backends(spec, backends, &EmbedderOptions::default()).unwrap();
+    let threads = embedder.take_threads();
+    drop(embedder);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let spec = ModelSpec { model_id: "none@0".to_owned(), input: INPUT, dims: 2 };
+    let refused = Embedder::with_backends(spec.clone(), Vec::new(), &EmbedderOptions::default());
+    assert!(matches!(refused, Err(InferenceError::Setting { setting: "workers" })));
+    let options = EmbedderOptions { max_batch: 0, ..Default::default() };
+    let refused = Embedder::with_backends(spec, Vec::new(), &options);
+    assert!(matches!(refused, Err(InferenceError::Setting { setting: "max_batch" })));
+}
