@@ -89,6 +89,7 @@ impl Engine {
             embedder,
             metrics: metrics.clone(),
             admission: Semaphore::new(options.decode_threads + options.decode_queue),
+            bulk: Semaphore::new(options.decode_threads * 2),
             decoders: Semaphore::new(options.decode_threads),
             capacity: options.decode_threads + options.decode_queue,
         };

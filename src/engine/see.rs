@@ -13,6 +13,8 @@ use crate::inference::{EmbedError, Embedder, Priority};
 use crate::telemetry::{Metrics, Stage};
 use crate::vision::{self, DecodeError, DecodeLimits};
 
+/// After how long a picture of an item tries again when the model is busy with viewers.
+const BULK_RETRY: Duration = Duration::from_millis(50);
 /// When a full queue is likely to have room again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -28,8 +30,10 @@ pub(super) struct Eyes {
     pub(super) thumbnail_side: u32,
     pub(super) embedder: Embedder,
     pub(super) metrics: Metrics,
-    /// One permit for each picture that may be decoded or wait for it.
+    /// One permit for each picture of a viewer that may be decoded or wait for it; one more is refused.
     pub(super) admission: Semaphore,
+    /// One permit for each picture of an item that may be under way; one more waits.
+    pub(super) bulk: Semaphore,
     /// One permit for each picture that may be decoded at once.
     pub(super) decoders: Semaphore,
     /// All permits of `admission`, to tell how long the queue is.
@@ -132,6 +136,7 @@ impl Eyes {
         embedded_before: Option<LumaThumb>,
     ) -> Result<DecodedFrame, EngineError> {
         let threshold = self.near_duplicate_difference;
+        let _admitted = self.admit()?;
         self.decode(bytes, &format!("frame {number}"), move |pixels, decoding| {
             let thumb = vision::luma_thumb(&pixels);
             let repeats = embedded_before.is_some_and(|before| is_repeat(&before, &thumb, threshold));
@@ -145,8 +150,10 @@ impl Eyes {
         is_repeat(before, thumb, self.near_duplicate_difference)
     }
 
-    /// Looks at a picture of an item.
+    /// Looks at a picture of an item. Waits for its turn as long as it takes: a catalogue of any size may come at once,
+    /// and what viewers wait for goes first.
     pub(super) async fn portray(&self, bytes: Bytes, what: &str) -> Result<Portrait, EngineError> {
+        let _turn = self.bulk.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
         let side = self.thumbnail_side;
         let (width, height, thumbnail, input) = self
             .decode(bytes, what, move |pixels, decoding| {
@@ -156,12 +163,19 @@ impl Eyes {
                 Ok((pixels.width(), pixels.height(), thumbnail, decoding.input(&pixels)?))
             })
             .await?;
-        let embedding = self.embed(input, Priority::Bulk, None).await?;
+        let embedding = loop {
+            // Copied, because a full queue does not give it back; 150 KB are nothing beside the model's work.
+            match self.embed(input.clone(), Priority::Bulk, None).await {
+                Err(EngineError::Busy { .. } | EngineError::DeadlinePassed) => tokio::time::sleep(BULK_RETRY).await,
+                result => break result?,
+            }
+        };
         Ok(Portrait { width, height, thumbnail, embedding })
     }
 
     /// Embeds a picture to search with.
     pub(super) async fn embed_query(&self, bytes: Bytes, what: &str) -> Result<Embedding, EngineError> {
+        let _admitted = self.admit()?;
         let input = self.decode(bytes, what, |pixels, decoding| decoding.input(&pixels)).await?;
         self.embed(input, Priority::Interactive, None).await
     }
@@ -192,7 +206,6 @@ impl Eyes {
         what: &str,
         then: impl FnOnce(Pixels, &Decoding) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let _admitted = self.admit()?;
         let _decoder = self.decoders.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
         let decoding = Decoding { metrics: self.metrics.clone(), size: self.embedder.input() };
         let (limits, what): (DecodeLimits, Arc<str>) = (self.limits, what.into());
