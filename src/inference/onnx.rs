@@ -80,7 +80,7 @@ impl OnnxBackend {
         let fixed_batch = check_signature(&session, manifest)
             .map_err(|reason| InferenceError::Mismatch { model_id: manifest.model_id().to_owned(), reason })?;
         let writer = TensorWriter::new(manifest);
-        Ok(Self {
+        let mut backend = Self {
             session,
             input_name: manifest.input_name().to_owned(),
             output_name: manifest.output_name().to_owned(),
@@ -89,7 +89,24 @@ impl OnnxBackend {
             buffer: writer.buffer(),
             writer,
             providers,
-        })
+        };
+        backend.warm_up(manifest)?;
+        Ok(backend)
+    }
+
+    /// Runs the model once on a grey picture, so that neither its first caller waits for memory to be laid out, nor a
+    /// model whose graph leaves its output's shape open turns out to be another one when it is too late.
+    fn warm_up(&mut self, manifest: &Manifest) -> Result<(), InferenceError> {
+        let model_id = manifest.model_id().to_owned();
+        let grey = vec![127; manifest.input().bytes()];
+        match self.run(&[&grey]) {
+            Ok(_) => Ok(()),
+            Err(BackendError::Output { expected, got }) => {
+                let reason = format!("it answers {got} numbers, the manifest says {expected}");
+                Err(InferenceError::Mismatch { model_id, reason })
+            }
+            Err(BackendError::Run(reason)) => Err(InferenceError::Load { model_id, reason }),
+        }
     }
 
     /// What became of each provider that was asked for.

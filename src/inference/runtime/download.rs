@@ -208,4 +208,11 @@ mod tests {
         assert_eq!(link_to(html, "1.whl"), None);
         assert_eq!(link_to("href=", "x"), None);
     }
+
+    #[test]
+    fn a_machine_without_python_is_no_failure_of_pip() {
+        let (folder, wheel) = (tempfile::tempdir().unwrap(), super::super::wheel::pinned().unwrap());
+        let outcome = with_pip("no-such-python", &wheel, None, folder.path(), &mut |_| {}).unwrap();
+        assert!(matches!(outcome, PipOutcome::NoPip(reason) if reason.contains("no-such-python")));
+    }
 }

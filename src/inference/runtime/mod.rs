@@ -188,13 +188,14 @@ fn find_in(
     Ok(Located { path: PathBuf::from(name), minor_version, origin: Origin::System })
 }
 
-/// The pinned version if it is installed, else the newest one that can be used.
+/// A build for GPUs if one is installed, for nobody installs one without wanting it; else the pinned version, else the
+/// last by name.
 fn find_installed(folder: &Path) -> Option<Located> {
     let mut libraries: Vec<PathBuf> =
         std::fs::read_dir(folder).ok()?.filter_map(|entry| wheel::library_in(&entry.ok()?.path())).collect();
     let pinned = wheel::pinned_library(folder);
     libraries.sort();
-    libraries.sort_by_key(|path| pinned.as_ref() == Some(path));
+    libraries.sort_by_key(|path| (wheel::is_for_gpu(path), pinned.as_ref() == Some(path)));
     libraries.iter().rev().find_map(|path| {
         probe(path, Origin::Installed)
             .inspect_err(|error| tracing::warn!(%error, "an installed library is passed over"))

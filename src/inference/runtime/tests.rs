@@ -82,6 +82,13 @@ fn an_installation_is_found_and_not_repeated() {
     install(&options, &mut |step| steps.push(step)).unwrap();
     assert_eq!(steps, [Progress::Installed]);
 
+    // A build for GPUs goes first.
+    let gpu_wheel = folder.path().join("onnxruntime_gpu-1.2.0-cp312-cp312-test.whl");
+    fs::copy(options.wheel.as_ref().unwrap(), &gpu_wheel).unwrap();
+    let for_gpu = install(&InstallOptions { wheel: Some(gpu_wheel), ..options.clone() }, &mut |_| {}).unwrap();
+    assert_ne!(for_gpu, installed[0]);
+    assert_eq!(find_in(None, None, Some(&place)).unwrap(), for_gpu);
+
     // A damaged one is replaced.
     fs::write(&installed[0].path, "damaged").unwrap();
     assert_eq!(install(&options, &mut |_| {}).unwrap(), installed[0]);

@@ -79,6 +79,12 @@ pub(super) fn pinned_library(folder: &Path) -> Option<PathBuf> {
     library_in(&folder.join(folder_name(pinned().ok()?.file)?))
 }
 
+/// Whether a library lies in the folder of a wheel for GPUs.
+pub(super) fn is_for_gpu(library: &Path) -> bool {
+    let folder = library.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    folder.is_some_and(|name| name.starts_with("onnxruntime_gpu-"))
+}
+
 /// The library in an install folder, whatever its version.
 pub(super) fn library_in(folder: &Path) -> Option<PathBuf> {
     if !folder.file_name()?.to_str()?.starts_with("onnxruntime") {

@@ -1,0 +1,163 @@
+//! What may stand in a manifest? The TOML as it is written, and what it must satisfy.
+
+use std::path::{Component, PathBuf};
+
+use serde::Deserialize;
+
+use super::{Channels, ElementType, Layout, Manifest, ManifestError, ModelBytes};
+use crate::domain::{Fit, InputSize};
+use crate::inference::checksum::{hex, parse_sha256, sha256};
+
+const MAX_SIDE: u32 = 4096;
+const MAX_DIMS: usize = 65_536;
+
+/// The manifest as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ManifestFile {
+    name: String,
+    file: PathBuf,
+    sha256: String,
+    licence: String,
+    source: String,
+    input: InputTable,
+    output: OutputTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputTable {
+    name: String,
+    layout: Layout,
+    dtype: ElementType,
+    width: u32,
+    height: u32,
+    channels: Channels,
+    mean: Option<[f32; 3]>,
+    std: Option<[f32; 3]>,
+    fit: FitName,
+    short_side: Option<u32>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OutputTable {
+    name: String,
+    dims: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FitName {
+    CentreCrop,
+    Stretch,
+}
+
+impl ManifestFile {
+    /// Everything that can be checked without the model.
+    pub(super) fn validate(self) -> Result<Manifest, ManifestError> {
+        check_name(&self.name)?;
+        let escapes = self.file.components().any(|part| !matches!(part, Component::Normal(_)));
+        if escapes || self.file.as_os_str().is_empty() {
+            return Err(ManifestError::Escape { path: self.file });
+        }
+        let sha256 =
+            parse_sha256(&self.sha256).ok_or_else(|| refuse("sha256", "must have 64 hexadecimal digits".to_owned()))?;
+        let input = self.input.size()?;
+        let (mean, std) = self.input.normalisation()?;
+        if !(1..=MAX_DIMS).contains(&self.output.dims) {
+            return Err(refuse("output.dims", format!("must be from 1 to {MAX_DIMS}, not {}", self.output.dims)));
+        }
+        let mut manifest = Manifest {
+            name: self.name,
+            licence: self.licence,
+            source: self.source,
+            file: self.file,
+            sha256,
+            input_name: self.input.name,
+            layout: self.input.layout,
+            element_type: self.input.dtype,
+            channels: self.input.channels,
+            input,
+            mean,
+            std,
+            output_name: self.output.name,
+            dims: self.output.dims,
+            model_id: String::new(),
+            model: ModelBytes::Builtin(&[]),
+        };
+        manifest.model_id = model_id(&manifest);
+        Ok(manifest)
+    }
+}
+
+impl InputTable {
+    fn size(&self) -> Result<InputSize, ManifestError> {
+        for (key, side) in [("input.width", self.width), ("input.height", self.height)] {
+            if !(1..=MAX_SIDE).contains(&side) {
+                return Err(refuse(key, format!("must be from 1 to {MAX_SIDE} pixels, not {side}")));
+            }
+        }
+        let longer = self.width.max(self.height);
+        let fit = match (self.fit, self.short_side) {
+            (FitName::Stretch, None) => Fit::Stretch,
+            (FitName::Stretch, Some(_)) => {
+                return Err(refuse("input.short_side", "has no meaning when the fit is `stretch`".to_owned()));
+            }
+            (FitName::CentreCrop, None) => Fit::CentreCrop { short_side: longer },
+            (FitName::CentreCrop, Some(short_side)) if (longer..=MAX_SIDE).contains(&short_side) => {
+                Fit::CentreCrop { short_side }
+            }
+            (FitName::CentreCrop, Some(short_side)) => {
+                let reason = format!("must be from {longer}, the input's longer side, to {MAX_SIDE}, not {short_side}");
+                return Err(refuse("input.short_side", reason));
+            }
+        };
+        Ok(InputSize { width: self.width, height: self.height, fit })
+    }
+
+    fn normalisation(&self) -> Result<([f32; 3], [f32; 3]), ManifestError> {
+        let given = self.mean.is_some() || self.std.is_some();
+        if self.dtype == ElementType::U8 && given {
+            return Err(refuse("input.mean", "and `input.std` cannot be applied to bytes (dtype `u8`)".to_owned()));
+        }
+        let (mean, std) = (self.mean.unwrap_or([0.0; 3]), self.std.unwrap_or([1.0; 3]));
+        if mean.iter().any(|value| !value.is_finite()) {
+            return Err(refuse("input.mean", "must consist of finite numbers".to_owned()));
+        }
+        if std.iter().any(|value| !value.is_normal()) {
+            return Err(refuse("input.std", "must consist of finite numbers other than zero".to_owned()));
+        }
+        Ok((mean, std))
+    }
+}
+
+/// Ids end up in answers, logs and metric labels.
+fn check_name(name: &str) -> Result<(), ManifestError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
+        return Err(refuse("name", "must have 1 to 64 letters, digits, dots, dashes and underscores".to_owned()));
+    }
+    Ok(())
+}
+
+fn refuse(key: &'static str, reason: String) -> ManifestError {
+    ManifestError::Value { key, reason }
+}
+
+fn model_id(manifest: &Manifest) -> String {
+    let m = manifest;
+    let how = format!(
+        "{} {:?} {:?} {:?} {:?} {:?} {:?} {} {}",
+        hex(&m.sha256),
+        m.layout,
+        m.element_type,
+        m.channels,
+        m.input,
+        m.mean,
+        m.std,
+        m.output_name,
+        m.dims
+    );
+    format!("{}@{}", m.name, &hex(&sha256(how.as_bytes()))[..8])
+}

@@ -1,0 +1,311 @@
+//! Which model is this, and how does it want its pixels? A TOML file beside the model, checked before anything runs.
+//!
+//! ```toml
+//! name = "squeezenet"
+//! file = "squeezenet_fp32.onnx"        # in the folder of the manifest, never outside it
+//! sha256 = "…64 hexadecimal digits…"
+//! licence = "MIT"
+//! source = "where it comes from"
+//!
+//! [input]
+//! name = "data_0"
+//! layout = "nchw"                      # or "nhwc"
+//! dtype = "f32"                        # or "u8": the model normalises by itself
+//! width = 224
+//! height = 224
+//! channels = "bgr"                     # or "rgb"
+//! mean = [104.0, 117.0, 123.0]         # of bytes, in the order of `channels`: (byte - mean) / std
+//! std = [1.0, 1.0, 1.0]
+//! fit = "centre_crop"                  # or "stretch"
+//! short_side = 256                     # for "centre_crop": length of the short side before the cut
+//!
+//! [output]
+//! name = "embedding"
+//! dims = 512
+//! ```
+//!
+//! Unknown keys are refused, so that a typing error cannot turn normalisation off.
+
+mod file;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use self::file::ManifestFile;
+use super::checksum::{hex, sha256};
+use crate::domain::InputSize;
+
+/// ONNX files are protobuf messages, which end at 2 GiB.
+const MAX_MODEL_BYTES: u64 = 2 << 30;
+const MAX_MANIFEST_BYTES: u64 = 64 << 10;
+
+const BUILTIN_MANIFEST: &str = include_str!("../../../models/efficientnet-lite0.toml");
+const BUILTIN_MODEL: &[u8] = include_bytes!("../../../models/efficientnet-lite0.onnx");
+
+/// A model, its bytes and the way it wants its pixels. Cheap to clone.
+#[derive(Clone)]
+pub struct Manifest {
+    name: String,
+    licence: String,
+    source: String,
+    file: PathBuf,
+    sha256: [u8; 32],
+    input_name: String,
+    layout: Layout,
+    element_type: ElementType,
+    channels: Channels,
+    input: InputSize,
+    mean: [f32; 3],
+    std: [f32; 3],
+    output_name: String,
+    dims: usize,
+    model_id: String,
+    model: ModelBytes,
+}
+
+/// The order of a tensor's dimensions: batch, then height, width and channels, or channels, height and width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Batch × height × width × 3.
+    Nhwc,
+    /// Batch × 3 × height × width.
+    Nchw,
+}
+
+/// The numbers that a model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ElementType {
+    /// Bytes; the model normalises by itself.
+    U8,
+    /// 32-bit floats, normalised before the model sees them.
+    F32,
+}
+
+/// The order of the colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Channels {
+    /// Red, green, blue.
+    Rgb,
+    /// Blue, green, red, as Caffe has it.
+    Bgr,
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// A file cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The manifest or the model.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file is larger than such a file can be.
+    #[error("{path} has {bytes} bytes; at most {limit} are read")]
+    TooLarge {
+        /// The manifest or the model.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// The most that is read.
+        limit: u64,
+    },
+    /// It is not TOML, or a key is missing, unknown or of the wrong type.
+    #[error("the manifest is not valid: {0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A value makes no sense.
+    #[error("the manifest's `{key}` {reason}")]
+    Value {
+        /// The key, with its table.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The model lies outside the folder of models.
+    #[error("the model {path} lies outside its folder")]
+    Escape {
+        /// As the manifest has it.
+        path: PathBuf,
+    },
+    /// The model is not the file that the manifest was written for.
+    #[error("the SHA-256 of {path} is {actual}, but the manifest says {expected}")]
+    Hash {
+        /// The model.
+        path: PathBuf,
+        /// From the manifest.
+        expected: String,
+        /// Of the file.
+        actual: String,
+    },
+}
+
+/// Shared between the sessions that are made from them.
+#[derive(Clone)]
+enum ModelBytes {
+    /// A manifest without its model: only what can be checked without it has been.
+    #[cfg(test)]
+    Missing,
+    Builtin(&'static [u8]),
+    Read(Arc<Vec<u8>>),
+}
+
+impl Manifest {
+    /// The model inside this program: EfficientNet-Lite0 on 224 × 224 pixels, 320 dimensions.
+    pub fn builtin() -> Result<Self, ManifestError> {
+        let mut manifest = Self::parse_unchecked(BUILTIN_MANIFEST)?;
+        manifest.check_hash(BUILTIN_MODEL)?;
+        manifest.model = ModelBytes::Builtin(BUILTIN_MODEL);
+        Ok(manifest)
+    }
+
+    /// Reads a manifest and the model beside it.
+    pub fn load(manifest_path: &Path) -> Result<Self, ManifestError> {
+        // The parent of a bare file name is the empty path, which no system call accepts.
+        let folder = manifest_path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Self::load_from(manifest_path, folder.unwrap_or(Path::new(".")))
+    }
+
+    /// Reads a manifest and its model, which lies in `models_folder`.
+    pub fn load_from(manifest_path: &Path, models_folder: &Path) -> Result<Self, ManifestError> {
+        let text = read_bounded(manifest_path, MAX_MANIFEST_BYTES)?;
+        let mut manifest = Self::parse_unchecked(&String::from_utf8_lossy(&text))?;
+        let canonical =
+            |path: &Path| path.canonicalize().map_err(|source| ManifestError::Read { path: path.to_owned(), source });
+        let model_path = canonical(&models_folder.join(&manifest.file))?;
+        // A link may lead outside even though the name does not.
+        if !model_path.starts_with(canonical(models_folder)?) {
+            return Err(ManifestError::Escape { path: manifest.file });
+        }
+        let model = read_bounded(&model_path, MAX_MODEL_BYTES)?;
+        manifest.check_hash(&model)?;
+        manifest.model = ModelBytes::Read(Arc::new(model));
+        Ok(manifest)
+    }
+
+    #[cfg(test)]
+    pub(super) fn parse(text: &str) -> Result<Self, ManifestError> {
+        let mut manifest = Self::parse_unchecked(text)?;
+        manifest.model = ModelBytes::Missing;
+        Ok(manifest)
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_model(mut self, model: Vec<u8>) -> Self {
+        self.model = ModelBytes::Read(Arc::new(model));
+        self
+    }
+
+    /// Everything but the model's bytes.
+    fn parse_unchecked(text: &str) -> Result<Self, ManifestError> {
+        let file: ManifestFile = toml::from_str(text)?;
+        file.validate()
+    }
+
+    fn check_hash(&self, model: &[u8]) -> Result<(), ManifestError> {
+        let actual = sha256(model);
+        if actual == self.sha256 {
+            return Ok(());
+        }
+        Err(ManifestError::Hash { path: self.file.clone(), expected: hex(&self.sha256), actual: hex(&actual) })
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The licence of the weights, as an SPDX expression where there is one.
+    pub fn licence(&self) -> &str {
+        &self.licence
+    }
+
+    /// Where the model comes from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// `name@` and eight digits that change with the model's bytes or the way it is fed: embeddings of different ids
+    /// must not be compared.
+    pub fn model_id(&self) -> &str {
+        &self.model_id
+    }
+
+    /// The size of the model's pictures.
+    pub fn input(&self) -> InputSize {
+        self.input
+    }
+
+    /// The input's name in the model.
+    pub fn input_name(&self) -> &str {
+        &self.input_name
+    }
+
+    /// The order of the input's dimensions.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The input's numbers.
+    pub fn element_type(&self) -> ElementType {
+        self.element_type
+    }
+
+    /// The order of the colours.
+    pub fn channels(&self) -> Channels {
+        self.channels
+    }
+
+    /// What is subtracted from a byte, in the order of [`channels`](Self::channels).
+    pub fn mean(&self) -> [f32; 3] {
+        self.mean
+    }
+
+    /// What the difference is divided by, in the order of [`channels`](Self::channels).
+    pub fn std(&self) -> [f32; 3] {
+        self.std
+    }
+
+    /// The output's name in the model.
+    pub fn output_name(&self) -> &str {
+        &self.output_name
+    }
+
+    /// Dimensions of an embedding.
+    pub fn dims(&self) -> usize {
+        self.dims
+    }
+
+    /// The ONNX file.
+    pub fn model(&self) -> &[u8] {
+        match &self.model {
+            #[cfg(test)]
+            ModelBytes::Missing => &[],
+            ModelBytes::Builtin(bytes) => bytes,
+            ModelBytes::Read(bytes) => bytes,
+        }
+    }
+}
+
+impl std::fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Manifest({}, {}×{}, {} dims)", self.model_id, self.input.width, self.input.height, self.dims)
+    }
+}
+
+fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ManifestError> {
+    let failed = |source| ManifestError::Read { path: path.to_owned(), source };
+    let bytes = std::fs::metadata(path).map_err(failed)?.len();
+    if bytes > limit {
+        return Err(ManifestError::TooLarge { path: path.to_owned(), bytes, limit });
+    }
+    std::fs::read(path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests;

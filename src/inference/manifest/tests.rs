@@ -1,0 +1,110 @@
+//! What is accepted, and what is refused with which words.
+
+use super::*;
+use crate::domain::Fit;
+
+const MODEL: &[u8] = b"not really a model";
+
+/// A folder with a model and the manifest `m.toml`, whose text is `edit`ed before it is written.
+fn folder(edit: impl Fn(String) -> String) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let text = BUILTIN_MANIFEST
+        .replace("efficientnet-lite0.onnx", "m.onnx")
+        .replace(&hex(&sha256(BUILTIN_MODEL)), &hex(&sha256(MODEL)));
+    std::fs::write(folder.path().join("m.toml"), edit(text)).unwrap();
+    std::fs::write(folder.path().join("m.onnx"), MODEL).unwrap();
+    folder
+}
+
+fn load(edit: impl Fn(String) -> String) -> Result<Manifest, ManifestError> {
+    Manifest::load(&folder(edit).path().join("m.toml"))
+}
+
+fn refused_key(from: &str, to: &str) -> &'static str {
+    assert!(BUILTIN_MANIFEST.contains(from), "the test would change nothing");
+    match load(|text| text.replace(from, to)) {
+        Err(ManifestError::Value { key, .. }) => key,
+        other => panic!("`{to}` was not refused as a value: {other:?}"),
+    }
+}
+
+#[test]
+fn the_builtin_model_needs_no_files() {
+    let manifest = Manifest::builtin().unwrap();
+    // Stored embeddings carry this id: if it changes, everybody has to compute theirs again.
+    assert_eq!(manifest.model_id(), "efficientnet-lite0@f8649eb1");
+    assert_eq!(manifest.input(), InputSize { width: 224, height: 224, fit: Fit::CentreCrop { short_side: 256 } });
+    assert_eq!(manifest.dims(), 320);
+    assert_eq!(manifest.model().len(), BUILTIN_MODEL.len());
+}
+
+#[test]
+fn a_model_is_read_from_the_folder_of_its_manifest() {
+    let manifest = load(|text| text).unwrap();
+    assert_eq!(manifest.model(), MODEL);
+    assert_eq!(manifest.licence(), "Apache-2.0");
+}
+
+#[test]
+fn the_id_changes_with_the_way_a_model_is_fed() {
+    let (as_it_is, stretched) = (
+        load(|text| text).unwrap(),
+        load(|text| text.replace("\"centre_crop\"\nshort_side = 256", "\"stretch\"")).unwrap(),
+    );
+    assert_ne!(as_it_is.model_id(), stretched.model_id());
+    // Prose is no part of it.
+    let documented = load(|text| text.replace("Apache-2.0", "CC0-1.0")).unwrap();
+    assert_eq!(as_it_is.model_id(), documented.model_id());
+}
+
+#[test]
+fn another_file_than_the_one_named_is_refused() {
+    let folder = folder(|text| text);
+    std::fs::write(folder.path().join("m.onnx"), b"something else").unwrap();
+    let error = Manifest::load(&folder.path().join("m.toml")).unwrap_err();
+    assert!(matches!(&error, ManifestError::Hash { actual, .. } if *actual == hex(&sha256(b"something else"))));
+}
+
+#[test]
+fn no_model_lies_outside_its_folder() {
+    for outside in ["../m.onnx", "/etc/hostname", "a/../../m.onnx", "./m.onnx", ""] {
+        let error = load(|text| text.replace("m.onnx", outside)).unwrap_err();
+        assert!(matches!(error, ManifestError::Escape { .. }), "{outside}: {error}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn no_link_leads_outside() {
+    let (folder, elsewhere) = (folder(|text| text), tempfile::tempdir().unwrap());
+    std::fs::write(elsewhere.path().join("m.onnx"), MODEL).unwrap();
+    std::fs::remove_file(folder.path().join("m.onnx")).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("m.onnx"), folder.path().join("m.onnx")).unwrap();
+    let error = Manifest::load(&folder.path().join("m.toml")).unwrap_err();
+    assert!(matches!(error, ManifestError::Escape { .. }), "{error}");
+}
+
+#[test]
+fn what_is_missing_or_unknown_is_named() {
+    let error = load(|text| text.replace("channels =", "chanels =")).unwrap_err();
+    assert!(error.to_string().contains("chanels"), "{error}");
+    let error = load(|text| text.replace("dims = 320", "")).unwrap_err();
+    assert!(error.to_string().contains("dims"), "{error}");
+    assert!(matches!(load(|_| "\u{0}".to_owned()), Err(ManifestError::Syntax(_))));
+    let missing = Manifest::load(Path::new("no/such/manifest.toml"));
+    assert!(matches!(missing, Err(ManifestError::Read { .. })));
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused() {
+    assert_eq!(refused_key("name = \"efficientnet-lite0\"", "name = \"a b\""), "name");
+    assert_eq!(refused_key("sha256 = \"", "sha256 = \"0"), "sha256");
+    assert_eq!(refused_key("width = 224", "width = 0"), "input.width");
+    assert_eq!(refused_key("height = 224", "height = 1000000"), "input.height");
+    assert_eq!(refused_key("short_side = 256", "short_side = 223"), "input.short_side");
+    assert_eq!(refused_key("\"centre_crop\"", "\"stretch\""), "input.short_side");
+    assert_eq!(refused_key("dims = 320", "dims = 0"), "output.dims");
+    assert_eq!(refused_key("\"u8\"", "\"u8\"\nmean = [1.0, 1.0, 1.0]"), "input.mean");
+    assert_eq!(refused_key("\"u8\"", "\"f32\"\nmean = [nan, 1.0, 1.0]"), "input.mean");
+    assert_eq!(refused_key("\"u8\"", "\"f32\"\nstd = [1.0, 0.0, 1.0]"), "input.std");
+}
