@@ -42,7 +42,7 @@ pub enum Problem {
     #[error("`{0}` is not of the form key=value")]
     Override(String),
     /// There is no such setting.
-    #[error("{from}: there is no setting `{key}`{}", nearest.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default())]
+    #[error("{from}: there is no setting `{key}`{}", suggest(nearest))]
     Unknown {
         /// The key as given.
         key: String,
@@ -73,6 +73,10 @@ pub enum Problem {
         /// What is wrong.
         reason: String,
     },
+}
+
+fn suggest(nearest: &Option<String>) -> String {
+    nearest.as_ref().map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 /// Everything that is wrong with a configuration; never empty.

@@ -194,7 +194,7 @@ impl KeyFile {
         let path = self.path.with_extension("lock");
         let attempt = || {
             if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder)?;
+                private_file::create_private_folder(folder)?;
             }
             let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
             file.lock()?;

@@ -32,7 +32,7 @@ pub(super) fn create(file: &Path, contents: &[u8]) -> Result<bool, SecurityError
 
 fn write_beside(file: &Path, contents: &[u8]) -> Result<PathBuf, SecurityError> {
     if let Some(folder) = file.parent() {
-        fs::create_dir_all(folder).map_err(|e| SecurityError::io(folder, &e))?;
+        create_private_folder(folder).map_err(|e| SecurityError::io(folder, &e))?;
     }
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.tmp", to_hex(&random_bytes::<6>()?)));
@@ -53,6 +53,15 @@ fn write_beside(file: &Path, contents: &[u8]) -> Result<PathBuf, SecurityError> 
             Err(SecurityError::io(file, &e))
         }
     }
+}
+
+/// Makes the folder if there is none, for its owner only.
+pub(super) fn create_private_folder(folder: &Path) -> std::io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(folder)
 }
 
 /// Makes the file's name durable.
@@ -99,8 +108,10 @@ mod tests {
         assert_ne!(Stamp::of(&file), before);
         #[cfg(unix)]
         {
-            let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
-            assert_eq!(mode & 0o777, 0o600);
+            let mode = |path: &Path| {
+                std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions()) & 0o777
+            };
+            assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
         }
         assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
         assert_eq!(Stamp::of(&dir.path().join("none")), None);

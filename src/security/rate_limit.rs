@@ -27,7 +27,8 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// A limit of `per_second`, of which `burst` may come at once (0: as many as in a second); `None` if `per_second` is 0.
+    /// A limit of `per_second`, of which `burst` may come at once (0: as many as in a second); `None` if `per_second`
+    /// is 0.
     pub fn new(per_second: u32, burst: u32) -> Option<Self> {
         let per_second = NonZeroU32::new(per_second)?;
         Some(Self { per_second, burst: NonZeroU32::new(burst).unwrap_or(per_second) })

@@ -93,9 +93,9 @@ impl Tls {
         self.take_over(&mut self.watch.lock())
     }
 
-    /// Reads the files again if they have changed; to be called every few seconds. `true` if they were taken over. Files
-    /// that cannot be used are reported once and tried again silently until they change or can be used, because a
-    /// certificate and its key are seldom replaced at the same instant.
+    /// Reads the files again if they have changed; to be called every few seconds. `true` if they were taken over.
+    /// Files that cannot be used are reported once and tried again silently until they change or can be used,
+    /// because a certificate and its key are seldom replaced at the same instant.
     pub fn reload_if_changed(&self) -> Result<bool, SecurityError> {
         let mut watch = self.watch.lock();
         let present = stamps(&self.options);

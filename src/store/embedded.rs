@@ -15,7 +15,7 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Tab
 use tokio::sync::oneshot;
 
 use super::record::{self, RecordError};
-use super::writer::{EventIdHash, ItemWrite, Queued, Write, Writer};
+use super::writer::{EventIdKey, ItemWrite, Queued, Write, Writer};
 use super::{Appended, EmbeddingPrecision, EventLog, ItemRecord, LogEntry, Replayed, StoreError};
 use crate::domain::{Event, EventId, ItemId};
 use crate::telemetry::{Metrics, Queue};
@@ -100,7 +100,7 @@ impl Store {
     /// Opens `upnext.redb` in the folder `dir`, both of which are created if there are none. After a crash the
     /// file is brought back to its last commit first.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(dir).map_err(|e| StoreError::from_io(dir, &e))?;
+        create_private_folder(dir).map_err(|e| StoreError::from_io(dir, &e))?;
         let file = dir.join(FILE_NAME);
         let database = open_database(&file, &options)?;
         let last_sequence = prepare(&database, &file)?;
@@ -141,7 +141,7 @@ impl Store {
         for event in &events {
             let record = self.accept(record::encode_event(event))?;
             bytes += record.len();
-            encoded.push((hash_event_id(&event.id), record));
+            encoded.push((event_id_key(&event.id), record));
         }
         if encoded.is_empty() {
             return Ok(Vec::new());
@@ -405,6 +405,15 @@ impl Drop for Inner {
     }
 }
 
+/// Makes the folder if there is none, for its owner only: what people did is nobody else's business.
+fn create_private_folder(dir: &Path) -> std::io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
 /// Opens or creates the database; a damaged one gives an error, never a panic.
 fn open_database(file: &Path, options: &StoreOptions) -> Result<Database, StoreError> {
     let open = AssertUnwindSafe(|| {
@@ -452,10 +461,37 @@ fn prepare(database: &Database, file: &Path) -> Result<u64, StoreError> {
     Ok(last_sequence)
 }
 
-/// Ids differ in length and may be long; their hashes are short keys of one size.
-fn hash_event_id(id: &EventId) -> EventIdHash {
+/// The key under which an event's id is remembered.
+///
+/// A UUID is kept as it is: those that begin with the time then lie side by side in the table, and a commit
+/// touches few of its pages. Everything else is hashed, because ids differ in length and may be long.
+fn event_id_key(id: &EventId) -> EventIdKey {
+    let mut text = uuid::Uuid::encode_buffer();
+    if let Ok(uuid) = uuid::Uuid::try_parse(id.as_str())
+        // Other spellings of a UUID are other ids.
+        && *uuid.as_hyphenated().encode_lower(&mut text) == *id.as_str()
+    {
+        return uuid.into_bytes();
+    }
     let digest = ring::digest::digest(&ring::digest::SHA256, id.as_str().as_bytes());
-    let mut hash = EventIdHash::default();
-    hash.copy_from_slice(&digest.as_ref()[..16]);
-    hash
+    let mut key = EventIdKey::default();
+    key.copy_from_slice(&digest.as_ref()[..16]);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_usual_spelling_of_a_uuid_is_its_own_key() {
+        let key = |id: &str| event_id_key(&EventId::new(id).unwrap());
+        let text = "0190a5b2-7c00-7abc-8def-0123456789ab";
+        assert_eq!(key(text), uuid::Uuid::parse_str(text).unwrap().into_bytes());
+        let spellings =
+            [text.to_owned(), text.to_uppercase(), text.replace('-', ""), format!("{{{text}}}"), "x".into()];
+        let keys: std::collections::BTreeSet<EventIdKey> = spellings.iter().map(|id| key(id)).collect();
+        assert_eq!(keys.len(), spellings.len());
+        assert!(key("0190a5b2-7c00-7000-8000-000000000000") < key("0190a5b2-7c01-7000-8000-000000000000"));
+    }
 }

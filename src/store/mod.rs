@@ -10,7 +10,7 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `log` | sequence number, from 1 without gaps | a record of kind 1, 2 or 3 |
-//! | `event_ids` | first 16 bytes of the SHA-256 of the event's id | the event's sequence number |
+//! | `event_ids` | a UUID's 16 bytes; of any other event id the first 16 bytes of its SHA-256 | sequence number |
 //! | `catalogue` | item id | a record of kind 4 |
 //! | `thumbnails` | item id, SHA-256 of the image's bytes | a JPEG file |
 //! | `meta` | name | a number; `format_version` is that of this table |

@@ -16,14 +16,14 @@ use super::embedded::{CATALOGUE, EVENT_IDS, LOG, THUMBNAILS};
 use super::{Appended, StoreError, record};
 use crate::telemetry::{Metrics, Queue, Stage};
 
-/// First 16 bytes of SHA-256 over an event's id.
-pub(super) type EventIdHash = [u8; 16];
+/// Stands for an event's id; see `event_id_key`.
+pub(super) type EventIdKey = [u8; 16];
 
 /// What the writer can be asked to do; already encoded, so that its one thread does nothing but write.
 #[derive(Debug)]
 pub(super) enum Write {
     /// Log events unless their ids are known.
-    Events { events: Vec<(EventIdHash, Vec<u8>)>, done: Done<Vec<Appended>> },
+    Events { events: Vec<(EventIdKey, Vec<u8>)>, done: Done<Vec<Appended>> },
     /// Put items into the catalogue.
     Items { items: Vec<ItemWrite>, done: Done<Vec<u64>> },
     /// Take an item out of the catalogue.
@@ -187,7 +187,7 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
-    fn append(&mut self, sequence: &mut u64, id: &EventIdHash, bytes: &[u8]) -> Result<Appended, redb::StorageError> {
+    fn append(&mut self, sequence: &mut u64, id: &EventIdKey, bytes: &[u8]) -> Result<Appended, redb::StorageError> {
         if self.event_ids.get(id)?.is_some() {
             return Ok(Appended::Duplicate);
         }
