@@ -64,6 +64,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an open list of another crate; the rest is one kind here")]
     pub(super) fn from_redb(file: &Path, error: impl Into<redb::Error>) -> Self {
         let file = file.to_owned();
         match error.into() {
@@ -85,6 +86,7 @@ impl StoreError {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an open list of another crate; the rest is one kind here")]
     pub(super) fn from_io(file: &Path, error: &io::Error) -> Self {
         let file = file.to_owned();
         match error.kind() {

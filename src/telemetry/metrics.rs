@@ -454,7 +454,8 @@ mod tests {
 
     #[test]
     fn counters_and_gauges_show_what_was_said() {
-        let metrics = Metrics::new().unwrap();
+        let original = Metrics::new().unwrap();
+        let metrics = original.clone();
         metrics.count_events(EventOutcome::Duplicate, 3);
         metrics.count_items(ItemOutcome::Stored, 2);
         metrics.set_queue_depth(Queue::Store, 7);
@@ -463,7 +464,7 @@ mod tests {
         metrics.set_build("a", "1");
         metrics.set_build("b", "2");
         metrics.set_ready(true);
-        let text = metrics.clone().encode();
+        let text = original.encode();
         assert_eq!(value(&text, "upnext_events_total{outcome=\"duplicate\"}"), 3.0);
         assert_eq!(value(&text, "upnext_events_total{outcome=\"accepted\"}"), 0.0);
         assert_eq!(value(&text, "upnext_items_total{outcome=\"stored\"}"), 2.0);
