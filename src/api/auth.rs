@@ -1,136 +1,123 @@
 //! Who may do this? Keys, scopes and rates, route by route.
 
-use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use http::{HeaderMap, Uri, header};
 
 use super::middleware::API_KEY;
 use super::problem::ApiError;
 use super::server::Peer;
-use crate::domain::{UserId, UserKey};
+use crate::domain::Clock;
+use crate::security::{AuthError, KeyRing, Principal, RateLimiter, RetryAfter, Scope};
 use crate::telemetry::Metrics;
-
-/// What the rim asks of whoever knows keys, rates and pseudonyms.
-pub trait Doorkeeper: Send + Sync + fmt::Debug {
-    /// Whose key this is; `None` if nobody's.
-    fn holder(&self, presented: &str) -> Option<KeyHolder>;
-    /// Counts a request of `key_id`; an error says when to come back.
-    fn count_request(&self, key_id: &str) -> Result<(), Duration>;
-    /// The pseudonym of a person.
-    fn pseudonym(&self, user: &UserId) -> UserKey;
-}
-
-/// The holder of a valid key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyHolder {
-    /// Names the key without giving it away.
-    pub key_id: String,
-    /// Whether it may ask for recommendations, search and read items.
-    pub recommend: bool,
-    /// Whether it may write items and events, and read items.
-    pub ingest: bool,
-    /// Whether it may read metrics.
-    pub metrics: bool,
-    /// Whether it may do everything.
-    pub admin: bool,
-}
-
-/// What a route needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
-    Recommend,
-    Ingest,
-    /// What both of those who ask and those who write have to read.
-    RecommendOrIngest,
-    Metrics,
-    Admin,
-}
-
-impl Needs {
-    fn met_by(self, holder: &KeyHolder) -> bool {
-        holder.admin
-            || match self {
-                Self::Recommend => holder.recommend,
-                Self::Ingest => holder.ingest,
-                Self::RecommendOrIngest => holder.recommend || holder.ingest,
-                Self::Metrics => holder.metrics,
-                Self::Admin => false,
-            }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Recommend => "recommend",
-            Self::Ingest => "ingest",
-            Self::RecommendOrIngest => "recommend or ingest",
-            Self::Metrics => "metrics",
-            Self::Admin => "admin",
-        }
-    }
-}
 
 /// The door of a group of routes.
 #[derive(Debug, Clone)]
 pub(super) struct Door {
-    pub(super) keeper: Arc<dyn Doorkeeper>,
+    pub(super) keys: Arc<KeyRing>,
+    pub(super) limiter: Arc<RateLimiter>,
     pub(super) metrics: Metrics,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) require_keys: bool,
-    pub(super) needs: Needs,
+    /// One of these will do; `admin` always does.
+    pub(super) any_of: &'static [Scope],
 }
 
 /// Lets requests with the right key through; for `route_layer`.
 pub(super) async fn check(State(door): State<Door>, request: Request, next: Next) -> Response {
-    match door.admit(request.headers(), request.extensions().get::<Peer>()) {
-        Ok(()) => next.run(request).await,
+    let host = host_of(request.headers(), request.uri());
+    match door.admit(request.headers(), host.as_deref(), request.extensions().get::<Peer>()) {
+        Ok(principal) => {
+            tracing::Span::current().record("key", principal.key_id());
+            next.run(request).await
+        }
         Err(error) => error.into_response(),
     }
 }
 
 impl Door {
-    fn admit(&self, headers: &HeaderMap, peer: Option<&Peer>) -> Result<(), ApiError> {
+    fn admit(&self, headers: &HeaderMap, host: Option<&str>, peer: Option<&Peer>) -> Result<Principal, ApiError> {
         let refuse = |reason, error| {
             self.metrics.count_auth_failure(reason);
             Err(error)
         };
-        let key = match presented(headers) {
-            Presented::Key(key) => key,
-            Presented::Nothing => {
-                // A setting may open the door only to this machine, whatever address the server listens on.
-                if !self.require_keys && peer.is_some_and(|peer| peer.address.ip().to_canonical().is_loopback()) {
-                    return self.count("keyless");
+        let principal = match presented(headers) {
+            Presented::Key(key) => match self.keys.authenticate(key, self.clock.now()) {
+                Ok(principal) => principal,
+                Err(error) => return refuse(error.reason(), unauthorized(error)),
+            },
+            // A setting may open the door only to this machine, whatever address the server listens on.
+            Presented::Nothing if !self.require_keys && peer.is_some_and(is_local) => {
+                if !local_page(headers, host) {
+                    return refuse("foreign_page", ApiError::Unauthorized("web pages from elsewhere need a key"));
                 }
-                return refuse(
-                    "missing",
-                    ApiError::Unauthorized("a key is needed: `Authorization: Bearer …` or `x-api-key`"),
-                );
+                Principal::anonymous()
             }
-            Presented::Garbage => {
-                return refuse(
-                    "malformed",
-                    ApiError::Unauthorized("the key cannot be read; use `Authorization: Bearer …`"),
-                );
+            Presented::Nothing => {
+                let hint = "a key is needed, as `Authorization: Bearer …` or `x-api-key: …`";
+                return refuse("missing", ApiError::Unauthorized(hint));
             }
+            Presented::Garbage => return refuse("malformed", unauthorized(AuthError::Malformed)),
         };
-        let Some(holder) = self.keeper.holder(key) else {
-            return refuse("unknown", ApiError::Unauthorized("the key is not valid"));
-        };
-        if !self.needs.met_by(&holder) {
-            return refuse("scope", ApiError::Forbidden { needed: self.needs.name() });
+        if !self.any_of.iter().any(|&scope| principal.scopes().allow(scope)) {
+            return refuse("scope", ApiError::Forbidden { needed: names(self.any_of) });
         }
-        self.count(&holder.key_id)
+        // After the scope: a key that may not ask cannot use up anybody's allowance.
+        match self.limiter.check(principal.key_id(), principal.rate_limit(), Instant::now()) {
+            Ok(()) => Ok(principal),
+            Err(RetryAfter(retry_after)) => {
+                self.metrics.count_rate_limited();
+                Err(ApiError::RateLimited { retry_after })
+            }
+        }
     }
+}
 
-    fn count(&self, key_id: &str) -> Result<(), ApiError> {
-        self.keeper.count_request(key_id).map_err(|retry_after| {
-            self.metrics.count_rate_limited();
-            ApiError::RateLimited { retry_after }
-        })
+fn is_local(peer: &Peer) -> bool {
+    peer.address.ip().to_canonical().is_loopback()
+}
+
+/// Whether no web page from elsewhere stands behind a request that comes from this machine. A browser here would
+/// carry such a page's requests to us; its origin, or a name that was pointed at this machine, gives it away.
+fn local_page(headers: &HeaderMap, host: Option<&str>) -> bool {
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("null"));
+    origin.is_none_or(|origin| origin.parse::<Uri>().is_ok_and(|uri| uri.host().is_some_and(names_this_machine)))
+        && host.is_none_or(names_this_machine)
+}
+
+fn names_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().map_or_else(
+        |_| bare.eq_ignore_ascii_case("localhost") || bare.to_ascii_lowercase().ends_with(".localhost"),
+        |address| address.to_canonical().is_loopback(),
+    )
+}
+
+/// The name under which the client knows this server, without the port.
+fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    if let Some(host) = uri.host() {
+        return Some(host.to_owned());
     }
+    let text = headers.get(header::HOST)?.to_str().unwrap_or_default();
+    Some(text.parse::<http::uri::Authority>().map_or_else(|_| text.to_owned(), |a| a.host().to_owned()))
+}
+
+fn unauthorized(error: AuthError) -> ApiError {
+    ApiError::Unauthorized(match error {
+        AuthError::Malformed => "this is not an API key",
+        AuthError::Expired => "this API key has expired",
+        AuthError::Revoked => "this API key was revoked",
+        AuthError::Unknown | AuthError::Forbidden(_) => "this API key is not known",
+    })
+}
+
+fn names(scopes: &[Scope]) -> String {
+    scopes.iter().map(|scope| scope.name()).collect::<Vec<_>>().join(" or ")
 }
 
 enum Presented<'a> {
@@ -151,78 +138,109 @@ fn presented(headers: &HeaderMap) -> Presented<'_> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// Knows the keys `un_recommend`, `un_ingest`, `un_metrics`, `un_admin`; `un_recommend` is out of requests.
-    #[derive(Debug)]
-    pub(in crate::api) struct FourKeys;
-
-    impl Doorkeeper for FourKeys {
-        fn holder(&self, presented: &str) -> Option<KeyHolder> {
-            let scope = presented.strip_prefix("un_")?;
-            ["recommend", "ingest", "metrics", "admin"].contains(&scope).then(|| KeyHolder {
-                key_id: scope.to_owned(),
-                recommend: scope == "recommend",
-                ingest: scope == "ingest",
-                metrics: scope == "metrics",
-                admin: scope == "admin",
-            })
-        }
-
-        fn count_request(&self, key_id: &str) -> Result<(), Duration> {
-            if key_id == "recommend" { Err(Duration::from_secs(3)) } else { Ok(()) }
-        }
-
-        fn pseudonym(&self, _: &UserId) -> UserKey {
-            UserKey([9; 16])
-        }
-    }
-
-    fn status(needs: Needs, require_keys: bool, peer: &str, headers: &[(&str, &str)]) -> u16 {
-        let door = Door { keeper: Arc::new(FourKeys), metrics: Metrics::new().unwrap(), require_keys, needs };
-        let headers: HeaderMap = headers
-            .iter()
-            .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()))
-            .collect();
-        let peer = Peer { address: peer.parse().unwrap(), tls: true, client_certificate: false };
-        door.admit(&headers, Some(&peer)).map_or_else(|error| error.kind().0.as_u16(), |()| 200)
-    }
+    use crate::domain::{ManualClock, Timestamp};
+    use crate::security::{KeyFile, NewKey, RateLimit};
 
     const HERE: &str = "127.0.0.1:9";
     const AWAY: &str = "10.0.0.7:9";
+    const NOW: Timestamp = Timestamp(1_000_000);
+
+    /// A door, and a key for each scope in the order of [`Scope::ALL`].
+    fn door(any_of: &'static [Scope], require_keys: bool) -> (Door, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let file = KeyFile::in_dir(dir.path());
+        let new = |scope: Scope| NewKey {
+            name: scope.name().into(),
+            scopes: [scope].into_iter().collect(),
+            expires_at: Some(NOW.plus_seconds(60.0)),
+            rate_limit: RateLimit::new(1, if scope == Scope::Metrics { 1 } else { 1_000 }),
+        };
+        let keys = Scope::ALL.map(|scope| file.create(new(scope), NOW).unwrap().key);
+        let door = Door {
+            keys: Arc::new(KeyRing::open(file, NOW).unwrap()),
+            limiter: Arc::new(RateLimiter::new(None, 10, Instant::now())),
+            metrics: Metrics::new().unwrap(),
+            clock: Arc::new(ManualClock::at(NOW)),
+            require_keys,
+            any_of,
+        };
+        (door, keys.into())
+    }
+
+    fn status(door: &Door, peer: &str, header: Option<(&str, &str)>) -> u16 {
+        let headers: HeaderMap = header
+            .into_iter()
+            .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect();
+        let peer = Peer { address: peer.parse().unwrap(), tls: true, client_certificate: false };
+        door.admit(&headers, None, Some(&peer)).map_or_else(|error| error.kind().0.as_u16(), |_| 200)
+    }
 
     #[test]
     fn a_key_opens_what_its_scope_names_and_admin_opens_all() {
-        let with = |needs, key| status(needs, true, AWAY, &[("authorization", key)]);
-        assert_eq!(with(Needs::Ingest, "Bearer un_ingest"), 200);
-        assert_eq!(with(Needs::RecommendOrIngest, "bearer un_ingest"), 200);
-        assert_eq!(with(Needs::Recommend, "Bearer un_ingest"), 403);
-        assert_eq!(with(Needs::Admin, "Bearer un_metrics"), 403);
-        for needs in [Needs::Recommend, Needs::Ingest, Needs::RecommendOrIngest, Needs::Metrics, Needs::Admin] {
-            assert_eq!(with(needs, "Bearer un_admin"), 200);
+        let (door, keys) = door(&[Scope::Recommend, Scope::Ingest], true);
+        for (key, expected) in keys.iter().zip([200, 200, 403, 200]) {
+            assert_eq!(status(&door, AWAY, Some(("x-api-key", key))), expected);
+            assert_eq!(status(&door, AWAY, Some(("authorization", &format!("bearer {key}")))), expected);
         }
-        assert_eq!(status(Needs::Metrics, true, AWAY, &[("x-api-key", "un_metrics")]), 200);
+        let headers = [(API_KEY, keys[2].parse().unwrap())].into_iter().collect();
+        assert_eq!(
+            door.admit(&headers, None, None).unwrap_err().detail(),
+            "the key lacks the scope that this route needs: recommend or ingest"
+        );
     }
 
     #[test]
     fn no_key_or_a_wrong_one_stays_outside() {
-        assert_eq!(status(Needs::Metrics, true, HERE, &[]), 401);
-        assert_eq!(status(Needs::Metrics, true, HERE, &[("authorization", "Bearer un_nobody")]), 401);
-        assert_eq!(status(Needs::Metrics, true, HERE, &[("authorization", "Basic dTpw")]), 401);
-        assert_eq!(status(Needs::Metrics, true, HERE, &[("x-api-key", "")]), 401);
+        let (door, keys) = door(&[Scope::Recommend], true);
+        assert_eq!(status(&door, HERE, None), 401);
+        for wrong in ["Bearer un_nobody", "Basic dTpw", "Bearer", &keys[0]] {
+            assert_eq!(status(&door, HERE, Some(("authorization", wrong))), 401, "{wrong}");
+        }
+        let text = door.metrics.encode();
+        assert!(text.contains(r#"upnext_auth_failures_total{reason="missing"} 1"#), "{text}");
+        let late = Door { clock: Arc::new(ManualClock::at(NOW.plus_seconds(60.0))), ..door };
+        assert_eq!(status(&late, HERE, Some(("x-api-key", &keys[0]))), 401, "expired");
     }
 
     #[test]
     fn an_open_door_is_open_to_this_machine_only() {
-        assert_eq!(status(Needs::Admin, false, HERE, &[]), 200);
-        assert_eq!(status(Needs::Admin, false, "[::ffff:127.0.0.1]:9", &[]), 200);
-        assert_eq!(status(Needs::Admin, false, AWAY, &[]), 401);
-        assert_eq!(status(Needs::Admin, false, HERE, &[("x-api-key", "un_nobody")]), 401, "a wrong key is no key");
+        let (door, _) = door(&[Scope::Admin], false);
+        assert_eq!(status(&door, HERE, None), 200);
+        assert_eq!(status(&door, "[::ffff:127.0.0.1]:9", None), 200);
+        assert_eq!(status(&door, AWAY, None), 401);
+        assert_eq!(status(&door, HERE, Some(("x-api-key", "un_nobody"))), 401, "a wrong key is not no key");
+    }
+
+    #[test]
+    fn an_open_door_is_closed_to_web_pages_from_elsewhere() {
+        let (door, _) = door(&[Scope::Admin], false);
+        for (origin, expected) in [
+            ("http://localhost:3000", 200),
+            ("https://127.0.0.1:8443", 200),
+            ("http://[::1]:80", 200),
+            ("https://evil.example", 401),
+            ("http://localhost.evil.example", 401),
+            ("null", 401),
+        ] {
+            assert_eq!(status(&door, HERE, Some(("origin", origin))), expected, "{origin}");
+        }
+        let host = |uri: &str, host: Option<&str>| {
+            let headers = host.map(|h| (header::HOST, h.parse().unwrap())).into_iter().collect();
+            local_page(&headers, host_of(&headers, &uri.parse().unwrap()).as_deref())
+        };
+        assert!(host("/v1/items", Some("localhost:8443")) && host("/", Some("[::1]:80")) && host("/", None));
+        assert!(!host("/v1/items", Some("rebound.example:8443")));
+        assert!(!host("https://rebound.example:8443/", None), "HTTP/2 has the name in the URI");
     }
 
     #[test]
     fn a_key_that_asks_too_often_is_told_to_wait() {
-        assert_eq!(status(Needs::Recommend, true, AWAY, &[("x-api-key", "un_recommend")]), 429);
+        let (door, keys) = door(&[Scope::Metrics], true);
+        assert_eq!(status(&door, AWAY, Some(("x-api-key", &keys[2]))), 200);
+        assert_eq!(status(&door, AWAY, Some(("x-api-key", &keys[2]))), 429);
+        assert!(door.metrics.encode().contains("upnext_rate_limited_total 1"));
     }
 }

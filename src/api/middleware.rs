@@ -34,7 +34,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 
 /// The id of a request, made here or by the client; in the request's extensions.
 #[derive(Debug, Clone)]
-pub struct RequestId(pub Arc<str>);
+pub(super) struct RequestId(pub(super) Arc<str>);
 
 /// Puts everything around `router` that every request passes.
 pub(super) fn around(router: Router, options: &ApiOptions, metrics: &Metrics) -> Router {
@@ -91,7 +91,8 @@ fn sane_request_id(id: &str) -> bool {
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let id = request.extensions().get::<RequestId>().map_or("", |id| &id.0);
-    tracing::info_span!("request", id, method = %request.method(), route, status = tracing::field::Empty)
+    let empty = tracing::field::Empty;
+    tracing::info_span!("request", id, method = %request.method(), route, key = empty, status = empty)
 }
 
 /// The one place where an error is logged.

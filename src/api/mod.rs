@@ -18,9 +18,8 @@ mod server;
 mod state;
 mod wire;
 
-pub use auth::{Doorkeeper, KeyHolder};
 pub use options::{ApiOptions, CorsOrigins, Limits};
 pub use problem::{ApiError, FieldError, Problem};
 pub use router::{openapi, router};
 pub use server::{Drained, Peer, ServerOptions, serve};
-pub use state::AppState;
+pub use state::{Access, AppState};

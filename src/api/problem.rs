@@ -31,7 +31,7 @@ pub enum ApiError {
         column: usize,
     },
     /// Fields have the wrong type or a value that cannot be used.
-    #[error("{} of the request cannot be used", if .0.len() == 1 { "a field" } else { "some fields" })]
+    #[error("{}", summary(.0))]
     Invalid(Vec<FieldError>),
     /// The query string does not fit.
     #[error("the query string cannot be used: {}", .0.detail)]
@@ -73,7 +73,7 @@ pub enum ApiError {
     #[error("the key lacks the scope that this route needs: {needed}")]
     Forbidden {
         /// The scopes of which one would do.
-        needed: &'static str,
+        needed: String,
     },
     /// The key has asked too often.
     #[error("the rate limit of this key is used up")]
@@ -147,8 +147,16 @@ pub struct Problem {
     pub errors: Vec<FieldError>,
 }
 
+/// One field at fault says it all; of several, the list says more.
+fn summary(errors: &[FieldError]) -> String {
+    match errors {
+        [only] => format!("{}: {}", only.field, only.detail),
+        several => format!("{} fields cannot be used", several.len()),
+    }
+}
+
 impl ApiError {
-    /// The engine does not accept `field`.
+    /// The value of `field` cannot be used.
     pub fn field(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError::new(field, detail)])
     }
@@ -233,6 +241,7 @@ impl ApiError {
     }
 
     /// The fields at fault.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "most errors are not about a field")]
     pub fn fields(&self) -> Vec<FieldError> {
         match self {
             Self::Invalid(errors) => errors.clone(),
@@ -248,6 +257,7 @@ impl ApiError {
     }
 
     /// When the client should come back, if that would help.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "for most errors, coming back does not help")]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after }
@@ -303,7 +313,7 @@ impl IntoResponse for ApiError {
 /// Writes the problem that a response carries into its body. A bare error status, as routing produces it, becomes a
 /// problem too; its headers (`Allow`) stay.
 pub(super) fn render(mut response: Response, request_id: &str) -> Response {
-    if !response.extensions().get::<Carried>().is_some() {
+    if response.extensions().get::<Carried>().is_none() {
         let status = response.status();
         if !(status.is_client_error() || status.is_server_error())
             || response.headers().contains_key(header::CONTENT_TYPE)

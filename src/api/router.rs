@@ -7,13 +7,14 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth::{self, Needs};
+use super::auth;
 use super::middleware::{TimeLimit, around, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
 use super::routes::operations::OpenApiText;
 use super::routes::{events, item_batch, items, operations, recommendations, search, sessions};
 use super::state::AppState;
+use crate::security::Scope;
 
 /// The whole service as axum's router.
 pub fn router(state: AppState) -> Router {
@@ -22,8 +23,8 @@ pub fn router(state: AppState) -> Router {
         let limit = if group.slow { state.options.batch_timeout } else { state.options.request_timeout };
         // Each layer goes around those before it: first the key, then the time.
         let mut routes = group.routes.route_layer(from_fn(time_limit)).route_layer(Extension(TimeLimit(limit)));
-        if let Some(needs) = group.needs {
-            routes = routes.route_layer(from_fn_with_state(state.door(needs), auth::check));
+        if !group.any_of.is_empty() {
+            routes = routes.route_layer(from_fn_with_state(state.door(group.any_of), auth::check));
         }
         all = all.merge(routes);
     }
@@ -42,18 +43,19 @@ pub fn openapi() -> OpenApi {
 
 /// Routes that need the same key.
 struct Group {
-    needs: Option<Needs>,
+    /// One of these scopes will do; none means that no key is needed.
+    any_of: &'static [Scope],
     /// Whether its requests may take as long as a batch.
     slow: bool,
     routes: OpenApiRouter<AppState>,
 }
 
 fn groups() -> Vec<Group> {
-    let group = |needs, routes| Group { needs, slow: false, routes };
+    let group = |any_of, routes| Group { any_of, slow: false, routes };
     let router = OpenApiRouter::new;
     vec![
         group(
-            None,
+            &[],
             router()
                 .routes(routes!(operations::root))
                 .routes(routes!(operations::livez))
@@ -61,7 +63,7 @@ fn groups() -> Vec<Group> {
                 .routes(routes!(operations::openapi)),
         ),
         group(
-            Some(Needs::Recommend),
+            &[Scope::Recommend],
             router()
                 .routes(routes!(recommendations::get_recommendations, recommendations::post_recommendations))
                 .routes(routes!(sessions::post_frame))
@@ -70,20 +72,131 @@ fn groups() -> Vec<Group> {
                 .routes(routes!(items::similar_items)),
         ),
         group(
-            Some(Needs::RecommendOrIngest),
+            &[Scope::Recommend, Scope::Ingest],
             router()
                 .routes(routes!(items::get_item))
                 .routes(routes!(items::list_items))
                 .routes(routes!(items::get_image)),
         ),
         group(
-            Some(Needs::Ingest),
+            &[Scope::Ingest],
             router()
                 .routes(routes!(items::put_item, items::patch_item, items::delete_item))
                 .routes(routes!(events::post_events)),
         ),
-        Group { needs: Some(Needs::Ingest), slow: true, routes: router().routes(routes!(item_batch::post_items)) },
-        group(Some(Needs::Metrics), router().routes(routes!(operations::metrics))),
-        group(Some(Needs::Admin), router().routes(routes!(operations::admin_status))),
+        Group { any_of: &[Scope::Ingest], slow: true, routes: router().routes(routes!(item_batch::post_items)) },
+        group(&[Scope::Metrics], router().routes(routes!(operations::metrics))),
+        group(&[Scope::Admin], router().routes(routes!(operations::admin_status))),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::to_value(openapi()).unwrap()
+    }
+
+    fn operations(document: &Value) -> Vec<(String, String, &Value)> {
+        let mut all = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                all.push((method.to_uppercase(), path.clone(), operation));
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn every_route_of_the_contract_is_there_and_no_other() {
+        let document = document();
+        let found: BTreeSet<String> =
+            operations(&document).into_iter().map(|(method, path, _)| format!("{method} {path}")).collect();
+        let expected = [
+            "GET /",
+            "GET /livez",
+            "GET /metrics",
+            "GET /openapi.json",
+            "GET /readyz",
+            "GET /v1/admin/status",
+            "POST /v1/events",
+            "GET /v1/items",
+            "POST /v1/items/batch",
+            "DELETE /v1/items/{item_id}",
+            "GET /v1/items/{item_id}",
+            "PATCH /v1/items/{item_id}",
+            "PUT /v1/items/{item_id}",
+            "GET /v1/items/{item_id}/images/{n}",
+            "GET /v1/items/{item_id}/similar",
+            "GET /v1/recommendations",
+            "POST /v1/recommendations",
+            "POST /v1/search",
+            "DELETE /v1/sessions/{session_id}",
+            "GET /v1/sessions/{session_id}",
+            "POST /v1/sessions/{session_id}/frames",
+        ];
+        assert_eq!(found, expected.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn every_operation_has_its_parameters_a_summary_and_a_name_of_its_own() {
+        let document = document();
+        let mut names = BTreeSet::new();
+        for (method, path, operation) in operations(&document) {
+            let place = format!("{method} {path}");
+            assert!(operation["summary"].as_str().is_some_and(|s| !s.is_empty()), "{place}");
+            assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{place}");
+            let in_path: BTreeSet<&str> = path.split('{').skip(1).filter_map(|s| s.split('}').next()).collect();
+            let documented: BTreeSet<&str> = operation["parameters"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter(|p| p["in"] == "path")
+                .map(|p| p["name"].as_str().unwrap())
+                .collect();
+            assert_eq!(documented, in_path, "{place}");
+            let keyless = operation["security"] == serde_json::json!([{}]);
+            assert_eq!(keyless, ["/", "/livez", "/readyz", "/openapi.json"].contains(&path.as_str()), "{place}");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let mut references = BTreeSet::new();
+        collect(&document, &mut references);
+        assert!(references.len() > 20, "{references:?}");
+        for reference in references {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference} leads nowhere");
+        }
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    }
+
+    fn collect(value: &Value, into: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) => {
+                into.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                fields.values().for_each(|v| collect(v, into));
+            }
+            Value::Array(values) => values.iter().for_each(|v| collect(v, into)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+
+    /// Bodies that clients write must refuse misspelt fields, and say so.
+    #[test]
+    fn request_bodies_refuse_unknown_fields() {
+        let document = document();
+        for name in ["RecommendRequest", "SearchRequest", "EventsRequest", "Event", "ItemWrite", "Filter", "Condition"]
+        {
+            let schema = &document["components"]["schemas"][name];
+            assert_eq!(schema["additionalProperties"], false, "{name}: {schema}");
+        }
+    }
 }

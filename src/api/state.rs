@@ -7,14 +7,26 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::auth::{Door, Doorkeeper, Needs};
+use super::auth::Door;
 use super::options::{ApiOptions, Limits};
 use crate::domain::{Clock, ItemId, Timestamp, UserId, UserKey};
 use crate::engine::{Engine, Readiness};
+use crate::security::{KeyRing, RateLimiter, Scope, UserHasher};
 use crate::telemetry::Metrics;
 
 /// Patches of the same item wait for each other; two items rarely share a lock.
 const PATCH_LOCKS: usize = 64;
+
+/// Who may ask, how often, and under which pseudonym.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The keys that are accepted.
+    pub keys: Arc<KeyRing>,
+    /// How often each key may ask.
+    pub limiter: Arc<RateLimiter>,
+    /// Makes the pseudonyms of users.
+    pub hasher: Arc<UserHasher>,
+}
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -23,7 +35,7 @@ pub struct AppState {
     pub(super) options: Arc<ApiOptions>,
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
-    keeper: Arc<dyn Doorkeeper>,
+    access: Access,
     started_at: Timestamp,
     shared: Arc<Shared>,
 }
@@ -40,27 +52,30 @@ impl AppState {
     /// Joins the parts that handlers need.
     pub fn new(
         engine: Arc<Engine>,
-        keeper: Arc<dyn Doorkeeper>,
+        access: Access,
         metrics: Metrics,
         clock: Arc<dyn Clock>,
         options: ApiOptions,
     ) -> Self {
         let shared = Shared { patches: std::array::from_fn(|_| Mutex::new(())), readiness: Mutex::new(None) };
         let started_at = clock.now();
-        Self { engine, options: Arc::new(options), metrics, clock, keeper, started_at, shared: Arc::new(shared) }
+        Self { engine, options: Arc::new(options), metrics, clock, access, started_at, shared: Arc::new(shared) }
     }
 
     /// The pseudonym of a person: what leaves the rim in place of their id.
     pub(super) fn user_key(&self, user: &UserId) -> UserKey {
-        self.keeper.pseudonym(user)
+        self.access.hasher.user_key(user)
     }
 
-    pub(super) fn door(&self, needs: Needs) -> Door {
+    /// The door of routes for which one of the scopes will do.
+    pub(super) fn door(&self, any_of: &'static [Scope]) -> Door {
         Door {
-            keeper: Arc::clone(&self.keeper),
+            keys: Arc::clone(&self.access.keys),
+            limiter: Arc::clone(&self.access.limiter),
             metrics: self.metrics.clone(),
+            clock: Arc::clone(&self.clock),
             require_keys: self.options.require_keys,
-            needs,
+            any_of,
         }
     }
 

@@ -51,7 +51,15 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>, within: &str) 
     let inner = error.inner();
     match inner.classify() {
         Category::Syntax | Category::Eof | Category::Io => malformed(inner),
-        Category::Data => ApiError::field(join(within, &error.path().to_string()), without_place(&inner.to_string())),
+        Category::Data => {
+            let detail = without_place(&inner.to_string()).to_owned();
+            let mut path = error.path().to_string();
+            // What is missing has no place of its own, so that the path ends at the object around it.
+            if let Some(missing) = detail.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
+                path = if path == "." { missing.to_owned() } else { format!("{path}.{missing}") };
+            }
+            ApiError::field(join(within, &path), detail)
+        }
     }
 }
 
@@ -110,8 +118,9 @@ mod tests {
         assert_eq!(refused(r#"{"name":1}"#), (422, "name".into()));
         assert_eq!(refused(r#"{"name":"a","inner":[{"count":1},{"count":-1}]}"#), (422, "inner[1].count".into()));
         assert_eq!(refused(r#"{"name":"a","inner":[{"count":1,"cuont":2}]}"#), (422, "inner[0].cuont".into()));
-        assert_eq!(refused(r#"[]"#).0, 422);
-        assert_eq!(refused(r#"{}"#), (422, "body".into()));
+        assert_eq!(refused(r#"{"name":"a","inner":[{}]}"#), (422, "inner[0].count".into()));
+        assert_eq!(refused("3"), (422, "body".into()));
+        assert_eq!(refused(r#"{}"#), (422, "name".into()));
         assert_eq!(refused(r#"{"name":"a"} x"#), (400, String::new()));
         assert_eq!(refused(r#"{"name":"#), (400, String::new()));
         assert_eq!(refused(" "), (400, String::new()));

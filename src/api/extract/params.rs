@@ -33,6 +33,7 @@ impl<T: DeserializeOwned + Send + 'static, S: Send + Sync> FromRequestParts<S> f
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "axum's list may grow, and the others name no parameter")]
 fn at_fault(kind: ErrorKind) -> FieldError {
     match kind {
         ErrorKind::ParseErrorAtKey { key, expected_type, .. } => {

@@ -144,6 +144,7 @@ impl Batch {
         self.state.metrics.count_items(ItemOutcome::Rejected, refused as u64);
         let mut outcomes =
             if writes.is_empty() { Vec::new() } else { self.state.engine.put_items(writes).await }.into_iter();
+        let mut logged = false;
         let first = self.next_row;
         self.next_row += ends.len();
         let row_of = |(n, (id, refused)): (usize, (Option<ItemId>, Option<ApiError>))| {
@@ -154,6 +155,13 @@ impl Batch {
                     |outcome| outcome.map_err(ApiError::from),
                 ),
             };
+            // The answer is 200, so that the request's own log line will not show it. Once a chunk is enough.
+            if let Err(error) = &outcome
+                && error.kind().0.is_server_error()
+                && !std::mem::replace(&mut logged, true)
+            {
+                tracing::error!(row = first + n, code = error.kind().1, %error, "a row failed");
+            }
             BatchRow::new(first + n, id, outcome.as_ref().map(|receipt| *receipt))
         };
         ends.into_iter().enumerate().map(row_of).collect()

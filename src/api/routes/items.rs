@@ -58,9 +58,21 @@ pub(in crate::api) struct PageQuery {
 pub(in crate::api) struct ItemUpload {
     /// The item as JSON.
     item: ItemBody,
-    /// 1 to 16 pictures.
-    #[schema(value_type = Vec<String>, format = Binary)]
-    image: Vec<Vec<u8>>,
+    /// Up to 16 pictures; without one the item keeps those that it has.
+    #[schema(value_type = Option<Vec<String>>, format = Binary)]
+    image: Option<Vec<Vec<u8>>>,
+}
+
+/// Changes to an item, with its new pictures as parts.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes a multipart body, which is read part by part")]
+pub(in crate::api) struct ItemPatchUpload {
+    /// A merge patch (RFC 7396) of the item.
+    #[schema(value_type = Option<Object>)]
+    item: Option<Value>,
+    /// Up to 16 pictures; without one the item keeps those that it has.
+    #[schema(value_type = Option<Vec<String>>, format = Binary)]
+    image: Option<Vec<Vec<u8>>>,
 }
 
 /// Write an item, whole
@@ -90,8 +102,8 @@ pub(in crate::api) async fn put_item(
 ///
 /// The JSON is a merge patch (RFC 7396): `null` clears a field. Pictures, if there are any, replace all of the item's.
 #[utoipa::path(patch, path = "/v1/items/{item_id}", tag = "items", params(ItemPath),
-    request_body(content((ItemBody = "application/merge-patch+json"), (ItemBody = "application/json"),
-        (ItemUpload = "multipart/form-data"))),
+    request_body(content((Object = "application/merge-patch+json"), (Object = "application/json"),
+        (ItemPatchUpload = "multipart/form-data"))),
     responses((status = 200, description = "changed", body = ItemReceiptAnswer),
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn patch_item(

@@ -19,8 +19,8 @@ pub(in crate::api) struct RecommendUpload {
     /// The request as JSON; may be left out.
     request: Option<RecommendBody>,
     /// Frames in the order in which they were on screen, the newest last.
-    #[schema(value_type = Vec<String>, format = Binary)]
-    frame: Vec<Vec<u8>>,
+    #[schema(value_type = Option<Vec<String>>, format = Binary)]
+    frame: Option<Vec<Vec<u8>>>,
 }
 
 /// Ask what somebody will want next, in a query string

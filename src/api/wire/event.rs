@@ -69,11 +69,10 @@ impl EventBody {
         user_key: impl FnOnce(&UserId) -> UserKey,
     ) -> Result<Event, ApiError> {
         let body: Self = from_value(row, place)?;
-        body.into_event(now, latest, user_key).map_err(|error| match error {
-            ApiError::Invalid(errors) => ApiError::Invalid(
-                errors.into_iter().map(|e| FieldError::new(format!("{place}.{}", e.field), e.detail)).collect(),
-            ),
-            other => other,
+        body.into_event(now, latest, user_key).map_err(|error| {
+            let ApiError::Invalid(errors) = error else { return error };
+            let within = |e: FieldError| FieldError::new(format!("{place}.{}", e.field), e.detail);
+            ApiError::Invalid(errors.into_iter().map(within).collect())
         })
     }
 
@@ -231,6 +230,6 @@ mod tests {
         assert_eq!(with("region", "x".repeat(65).into()), "events[3].region");
         assert_eq!(with("recommendation_id", "".into()), "events[3].recommendation_id");
         assert_eq!(with("itm", 1.into()), "events[3].itm");
-        assert_eq!(read(json!({"type": "click"})).unwrap_err().fields()[0].field, "events[3]");
+        assert_eq!(read(json!({"type": "click"})).unwrap_err().fields()[0].field, "events[3].session_id");
     }
 }

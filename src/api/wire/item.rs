@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Rfc3339, RowError};
+use super::Rfc3339;
 use crate::api::extract::from_value;
 use crate::api::problem::ApiError;
 use crate::domain::{Attribute, Item, ItemId};
-use crate::engine::{ItemPage, ItemReceipt, ItemView, ItemWrite};
+use crate::engine::{ItemPage, ItemView, ItemWrite};
 
 /// A value of an item's own attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -207,9 +207,33 @@ fn merge(target: &mut Value, patch: Value) {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Item)]
 pub(in crate::api) struct ItemAnswer {
-    #[serde(flatten)]
-    #[schema(inline = false)]
-    item: ItemBody,
+    /// The owner's id.
+    #[schema(value_type = String)]
+    item_id: ItemId,
+    /// A line to show.
+    title: String,
+    /// A paragraph to show or search.
+    description: String,
+    /// Free labels.
+    tags: Vec<String>,
+    /// Labels from the owner's own hierarchy, for example genres.
+    categories: Vec<String>,
+    /// The regions it may be shown in; none means everywhere.
+    regions: Vec<String>,
+    /// Playing time in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_s: Option<f32>,
+    /// The least age in years at which it may be shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_rating: Option<u8>,
+    /// Not to be shown before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available_from: Option<Rfc3339>,
+    /// Not to be shown from then on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available_until: Option<Rfc3339>,
+    /// Further fields to filter by.
+    attributes: BTreeMap<String, AttributeValue>,
     /// Its pictures.
     images: Vec<ImageAnswer>,
 }
@@ -237,7 +261,23 @@ impl From<ItemView> for ItemAnswer {
             width: image.width,
             height: image.height,
         });
-        Self { item: ItemBody::from(&view.item), images: images.collect() }
+        let images = images.collect();
+        // The patch's base document has the same fields.
+        let item = ItemBody::from(&view.item);
+        Self {
+            item_id: view.item.id,
+            title: item.title,
+            description: item.description,
+            tags: item.tags,
+            categories: item.categories,
+            regions: item.regions,
+            duration_s: item.duration_s,
+            age_rating: item.age_rating,
+            available_from: item.available_from,
+            available_until: item.available_until,
+            attributes: item.attributes,
+            images,
+        }
     }
 }
 
@@ -295,45 +335,6 @@ pub(in crate::api) struct ItemReceiptAnswer {
     pub(in crate::api) images: usize,
 }
 
-/// What became of a row of an item batch.
-#[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct BatchRow {
-    /// The row, from 0; empty lines do not count.
-    pub(in crate::api) row: usize,
-    /// The item, if the row got so far as to name one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
-    pub(in crate::api) item_id: Option<ItemId>,
-    /// `created`, `updated` or `failed`.
-    pub(in crate::api) status: &'static str,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(in crate::api) error: Option<RowError>,
-}
-
-impl BatchRow {
-    /// A row and how it ended.
-    pub(in crate::api) fn new(row: usize, item_id: Option<ItemId>, outcome: Result<ItemReceipt, &ApiError>) -> Self {
-        let (status, error) = match outcome {
-            Ok(ItemReceipt { created: true, .. }) => ("created", None),
-            Ok(ItemReceipt { created: false, .. }) => ("updated", None),
-            Err(error) => ("failed", Some(error.into())),
-        };
-        Self { row, item_id, status, error }
-    }
-}
-
-/// What became of an item batch.
-#[derive(Debug, Default, Serialize, ToSchema)]
-pub(in crate::api) struct BatchAnswer {
-    /// Rows that are durably written.
-    pub(in crate::api) stored: usize,
-    /// Rows that are not.
-    pub(in crate::api) failed: usize,
-    /// One entry for each row, in order.
-    pub(in crate::api) results: Vec<BatchRow>,
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -361,6 +362,20 @@ mod tests {
         assert_eq!(write.item.available_from, Some(Timestamp(1000)));
         assert_eq!(write.images, None);
         assert_eq!(serde_json::to_value(ItemBody::from(&write.item)).unwrap(), json);
+    }
+
+    #[test]
+    fn what_is_read_is_what_was_written_and_its_pictures() {
+        let write =
+            write_of(body(json!({"title": "T", "age_rating": 6})).unwrap(), Some(&id("a b")), None, 16).unwrap();
+        let images = vec![crate::engine::ImageView { sha256: "00ff".into(), width: 4, height: 3 }];
+        let answer = serde_json::to_value(ItemAnswer::from(ItemView { item: write.item, images })).unwrap();
+        assert_eq!(
+            answer,
+            json!({"item_id": "a b", "title": "T", "description": "", "tags": [], "categories": [], "regions": [],
+                "age_rating": 6, "attributes": {},
+                "images": [{"url": "/v1/items/a%20b/images/0", "sha256": "00ff", "width": 4, "height": 3}]})
+        );
     }
 
     #[test]

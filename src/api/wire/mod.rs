@@ -2,6 +2,7 @@
 //!
 //! They are checked and turned into the domain's types here, field by field, so that a refusal can name the field.
 
+mod batch;
 mod event;
 mod filter;
 mod item;
@@ -10,11 +11,10 @@ mod search;
 mod session;
 mod time;
 
+pub(super) use batch::{BatchAnswer, BatchRow};
 pub(super) use event::{EventBody, EventRow, EventsAnswer, EventsBody, RowError};
 pub(super) use filter::FilterBody;
-pub(super) use item::{
-    BatchAnswer, BatchRow, ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, patched, write_of,
-};
+pub(super) use item::{ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, patched, write_of};
 pub(super) use recommend::{FrameAnswer, RecommendAnswer, RecommendBody, RecommendQuery, milliseconds};
 pub(super) use search::{SearchAnswerBody, SearchBody, SearchQuery, SimilarQuery};
 pub(super) use session::{FrameQuery, FrameReport, SessionAnswer};
