@@ -13,17 +13,15 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpListener;
 
-use crate::api::{self, ApiOptions, AppState, CorsOrigins, Doorkeeper, Drained, KeyHolder, Limits, ServerOptions};
+use crate::api::{self, Access, ApiOptions, AppState, CorsOrigins, Drained, Limits, ServerOptions};
 use crate::collab::CollabLimits;
-use crate::config::{self, Settings, TlsMode};
-use crate::domain::{Clock, UserId, UserKey};
+use crate::config::{self, Settings, TlsMode, UserSecret};
+use crate::domain::{Clock, Timestamp, UserId, UserKey};
 use crate::engine::{CandidateLimits, Engine, EngineOptions, Recovered};
 use crate::index::{self, IndexKind, IndexSettings};
 use crate::inference::{Embedder, EmbedderOptions, InferenceError, Manifest, ManifestError, Provider, runtime};
 use crate::ranking::{HazardModel, ModelError};
-use crate::security::{
-    self, KeyFile, KeyRing, RateLimit, RateLimiter, Scope, SecurityError, Tls, TlsOptions, UserHasher,
-};
+use crate::security::{self, KeyFile, KeyRing, RateLimit, RateLimiter, SecurityError, Tls, TlsOptions, UserHasher};
 use crate::session::SessionLimits;
 use crate::store::{EmbeddingPrecision, Store, StoreError, StoreOptions};
 use crate::telemetry::Metrics;
@@ -38,7 +36,7 @@ pub struct App {
     engine: Arc<Engine>,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
-    keeper: Arc<Keeper>,
+    access: Access,
     tls: Option<Arc<Tls>>,
     settings: Settings,
     recovered: Recovered,
@@ -110,9 +108,9 @@ impl App {
         progress: impl FnMut(&Recovered),
     ) -> Result<Self, AppError> {
         let now = clock.now();
-        let keeper = Arc::new(Keeper::open(&settings, clock.clone())?);
+        let access = access(&settings, now)?;
         let public = !settings.server.bind.ip().is_loopback();
-        if public && settings.security.require_keys && keeper.ring.usable_count(now) == 0 {
+        if public && settings.security.require_keys && access.keys.usable_count(now) == 0 {
             return Err(AppError::NoKeys { address: settings.server.bind });
         }
         let tls = tls_options(&settings, clock.as_ref())?.map(Tls::load).transpose()?.map(Arc::new);
@@ -134,7 +132,7 @@ impl App {
             Engine::start(options, clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
         let engine = Arc::new(engine);
         let upkeep = Upkeep::start(engine.clone()).map_err(AppError::Thread)?;
-        Ok(Self { engine, metrics, clock, keeper, tls, settings, recovered, upkeep })
+        Ok(Self { engine, metrics, clock, access, tls, settings, recovered, upkeep })
     }
 
     /// The use cases, for commands that need no server.
@@ -144,7 +142,7 @@ impl App {
 
     /// The pseudonym under which the service knows a person.
     pub fn user_key(&self, user: &UserId) -> UserKey {
-        self.keeper.pseudonym(user)
+        self.access.hasher.user_key(user)
     }
 
     /// What the start found in the store.
@@ -156,19 +154,18 @@ impl App {
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Drained {
         let state = AppState::new(
             self.engine.clone(),
-            self.keeper.clone(),
+            self.access.clone(),
             self.metrics.clone(),
             self.clock.clone(),
             api_options(&self.settings),
         );
         let reload = self.tls.clone().map(|tls| tokio::spawn(follow(tls, self.settings.server.tls.reload_check_s)));
-        let config = self.tls.as_ref().map(|tls| tls.server_config());
         let server = ServerOptions {
             max_connections: self.settings.server.max_connections,
             drain_deadline: Duration::from_secs_f64(self.settings.server.drain_s),
             ..ServerOptions::default()
         };
-        let drained = api::serve(listener, config, api::router(state), server, shutdown).await;
+        let drained = api::serve(listener, self.tls.clone(), api::router(state), server, shutdown).await;
         if let Some(reload) = reload {
             reload.abort();
         }
@@ -236,26 +233,16 @@ impl Upkeep {
     }
 }
 
-/// Who stands at the door: keys, rates and pseudonyms.
-#[derive(Debug)]
-struct Keeper {
-    ring: KeyRing,
-    limiter: RateLimiter,
-    hasher: UserHasher,
-    clock: Arc<dyn Clock>,
-}
-
-impl Keeper {
-    fn open(settings: &Settings, clock: Arc<dyn Clock>) -> Result<Self, SecurityError> {
-        let security = &settings.security;
-        let default = RateLimit::new(security.rate_limit_per_s, security.rate_limit_burst);
-        Ok(Self {
-            ring: KeyRing::open(KeyFile::in_dir(&settings.data_dir), clock.now())?,
-            limiter: RateLimiter::new(default, security.rate_limited_keys, Instant::now()),
-            hasher: UserHasher::open(&settings.data_dir, security.user_secret.as_ref().map(|s| s.reveal()))?,
-            clock,
-        })
-    }
+/// Who may ask, how often, and under which pseudonym.
+fn access(settings: &Settings, now: Timestamp) -> Result<Access, SecurityError> {
+    let security = &settings.security;
+    let default = RateLimit::new(security.rate_limit_per_s, security.rate_limit_burst);
+    let secret = security.user_secret.as_ref().map(UserSecret::reveal);
+    Ok(Access {
+        keys: Arc::new(KeyRing::open(KeyFile::in_dir(&settings.data_dir), now)?),
+        limiter: Arc::new(RateLimiter::new(default, security.rate_limited_keys, Instant::now())),
+        hasher: Arc::new(UserHasher::open(&settings.data_dir, secret)?),
+    })
 }
 
 fn processors() -> usize {
@@ -409,7 +396,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel) -> EngineOptio
             in_all: ranking.max_candidates,
         },
         max_frames: vision.max_images,
-        max_search_results: Limits::default().list_items,
+        max_search_results: ranking.max_count,
     }
 }
 
@@ -426,6 +413,7 @@ fn api_options(settings: &Settings) -> ApiOptions {
             upload_bytes: server.body_limit_bytes,
             item_images: settings.vision.max_images,
             frames: settings.vision.max_images,
+            list_items: settings.ranking.max_count,
             ..Limits::default()
         },
         request_timeout: Duration::from_secs_f64(server.request_timeout_s),
@@ -433,27 +421,5 @@ fn api_options(settings: &Settings) -> ApiOptions {
         cors,
         require_keys: settings.security.require_keys,
         ..ApiOptions::default()
-    }
-}
-
-impl Doorkeeper for Keeper {
-    fn holder(&self, presented: &str) -> Option<KeyHolder> {
-        let principal = self.ring.authenticate(presented, self.clock.now()).ok()?;
-        let may = |scope| principal.scopes().allow(scope);
-        Some(KeyHolder {
-            key_id: principal.key_id().to_owned(),
-            recommend: may(Scope::Recommend),
-            ingest: may(Scope::Ingest),
-            metrics: may(Scope::Metrics),
-            admin: may(Scope::Admin),
-        })
-    }
-
-    fn count_request(&self, key_id: &str) -> Result<(), Duration> {
-        self.limiter.check(key_id, None, Instant::now()).map_err(|retry| retry.0)
-    }
-
-    fn pseudonym(&self, user: &UserId) -> UserKey {
-        self.hasher.user_key(user)
     }
 }

@@ -111,7 +111,7 @@ impl Engine {
             if let Some(known) = old.iter().find(|o| o.sha256 == sha256 && o.embeddings.contains_key(model)) {
                 return Ok(known.clone());
             }
-            let portrait = self.parts.eyes.portray(file, &format!("image {}", n + 1)).await?;
+            let portrait = self.parts.eyes.portray(file, &format!("image[{n}]")).await?;
             Ok::<_, EngineError>(ImageRecord {
                 sha256,
                 width: portrait.width,

@@ -93,7 +93,7 @@ impl Eyes {
         // predecessor is there already, and a single frame is the common case.
         let decoded = try_join_all(frames.iter().enumerate().map(|(n, frame)| {
             let before = before.as_ref().filter(|_| n == 0).map(|b| b.embedded.clone());
-            self.decode_frame(frame.bytes.clone(), n + 1, before)
+            self.decode_frame(frame.bytes.clone(), n, before)
         }))
         .await?;
         let mut before = before;
@@ -137,7 +137,7 @@ impl Eyes {
     ) -> Result<DecodedFrame, EngineError> {
         let threshold = self.near_duplicate_difference;
         let _admitted = self.admit()?;
-        self.decode(bytes, &format!("frame {number}"), move |pixels, decoding| {
+        self.decode(bytes, &format!("frame[{number}]"), move |pixels, decoding| {
             let thumb = vision::luma_thumb(&pixels);
             let repeats = embedded_before.is_some_and(|before| is_repeat(&before, &thumb, threshold));
             let input = if repeats { None } else { Some(decoding.input(&pixels)?) };
