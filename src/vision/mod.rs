@@ -9,6 +9,8 @@
 
 mod colour;
 mod decode;
+#[cfg(test)]
+mod decode_tests;
 mod fingerprint;
 mod format;
 mod motion;
