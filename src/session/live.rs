@@ -224,15 +224,19 @@ impl LiveSession {
     }
 
     fn mark_seen(&mut self, item: ItemNo) {
-        let Err(place) = self.seen_sorted.binary_search(&item) else { return };
-        self.seen_sorted.insert(place, item);
-        self.seen_in_order.push_back(item);
-        if self.seen_in_order.len() > self.max_seen
+        if self.has_seen(item) {
+            return;
+        }
+        // Room is made first: growing past the bound would double the buffers.
+        if self.seen_in_order.len() >= self.max_seen
             && let Some(oldest) = self.seen_in_order.pop_front()
             && let Ok(place) = self.seen_sorted.binary_search(&oldest)
         {
             self.seen_sorted.remove(place);
         }
+        let place = self.seen_sorted.partition_point(|&other| other < item);
+        self.seen_sorted.insert(place, item);
+        self.seen_in_order.push_back(item);
     }
 }
 
@@ -337,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_with_frames_takes_about_eleven_kilobytes() {
+    fn a_session_with_frames_takes_about_twelve_kilobytes() {
         let limits = SessionLimits::default();
         let mut session = LiveSession::new(Timestamp(0), &limits);
         let embedding = Embedding::unit(vec![1.0; 320]).unwrap();
@@ -347,6 +351,6 @@ mod tests {
             session.observe_frame(f64::from(item), thumb.clone(), Motion::default(), &embedding, Timestamp(0));
         }
         let bytes = session.heap_bytes() + size_of::<LiveSession>();
-        assert!((9_000..16_000).contains(&bytes), "{bytes}");
+        assert!((11_000..13_500).contains(&bytes), "{bytes}");
     }
 }

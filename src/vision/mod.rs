@@ -16,7 +16,6 @@ mod format;
 mod motion;
 mod outline;
 mod preprocess;
-mod upright;
 
 pub use decode::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode};
 pub use fingerprint::{NEAR_DUPLICATE_DIFFERENCE, difference, luma_thumb, near_duplicate};
