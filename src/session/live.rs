@@ -224,15 +224,19 @@ impl LiveSession {
     }
 
     fn mark_seen(&mut self, item: ItemNo) {
-        let Err(place) = self.seen_sorted.binary_search(&item) else { return };
-        self.seen_sorted.insert(place, item);
-        self.seen_in_order.push_back(item);
-        if self.seen_in_order.len() > self.max_seen
+        if self.has_seen(item) {
+            return;
+        }
+        // Room is made first: growing past the bound would double the buffers.
+        if self.seen_in_order.len() >= self.max_seen
             && let Some(oldest) = self.seen_in_order.pop_front()
             && let Ok(place) = self.seen_sorted.binary_search(&oldest)
         {
             self.seen_sorted.remove(place);
         }
+        let place = self.seen_sorted.partition_point(|&other| other < item);
+        self.seen_sorted.insert(place, item);
+        self.seen_in_order.push_back(item);
     }
 }
 
@@ -260,5 +264,93 @@ impl SessionView {
     /// Whether the viewer has had anything to do with the item.
     pub fn has_seen(&self, item: ItemNo) -> bool {
         self.seen.binary_search(&item).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::LUMA_SIDE;
+
+    fn session() -> LiveSession {
+        let limits = SessionLimits { max_items: 3, max_seen: 4, ..SessionLimits::default() };
+        LiveSession::new(Timestamp(0), &limits)
+    }
+
+    fn items(session: &LiveSession) -> Vec<u32> {
+        session.items().map(|i| i.item.0).collect()
+    }
+
+    #[test]
+    fn engagements_are_kept_in_order_of_time() {
+        let mut session = session();
+        for (item, at, kind) in [
+            (1, 1000, EventKind::Click),
+            (3, 3000, EventKind::Play),
+            (9, 3500, EventKind::Impression),
+            (2, 2000, EventKind::Like),
+            (4, 4000, EventKind::Save),
+        ] {
+            session.observe_event(kind, ItemNo(item), Timestamp(at), None, None);
+        }
+        assert_eq!(items(&session), [2, 3, 4]);
+        assert!(session.has_seen(ItemNo(1)) && !session.has_seen(ItemNo(9)));
+        session.observe_event(EventKind::Click, ItemNo(5), Timestamp(500), None, None);
+        assert_eq!(items(&session), [2, 3, 4], "what came before all that is kept is not kept");
+        assert_eq!(session.last_seen, Timestamp(4000));
+    }
+
+    #[test]
+    fn what_is_on_screen_follows_the_newest_event() {
+        let mut session = session();
+        session.observe_event(EventKind::Play, ItemNo(1), Timestamp(1000), None, None);
+        assert_eq!((session.playing, session.position_s), (Some(ItemNo(1)), Some(0.0)));
+        session.observe_event(EventKind::Progress, ItemNo(1), Timestamp(9000), Some(8.0), None);
+        session.observe_event(EventKind::Click, ItemNo(2), Timestamp(5000), None, None);
+        assert_eq!((session.playing, session.position_s), (Some(ItemNo(1)), Some(8.0)), "a late event changes nothing");
+        session.observe_event(EventKind::Skip, ItemNo(2), Timestamp(9500), None, None);
+        assert_eq!(session.playing, Some(ItemNo(1)), "something else was skipped");
+        session.observe_event(EventKind::Finish, ItemNo(1), Timestamp(9900), None, None);
+        assert_eq!((session.playing, session.position_s), (None, None));
+        session.observe_event(EventKind::Progress, ItemNo(3), Timestamp(9950), Some(f32::NAN), None);
+        assert_eq!((session.playing, session.position_s), (Some(ItemNo(3)), None));
+    }
+
+    #[test]
+    fn the_latest_seen_items_are_kept() {
+        let mut session = session();
+        for item in [5, 4, 3, 5, 2, 1] {
+            session.observe_event(EventKind::Finish, ItemNo(item), Timestamp(0), None, None);
+        }
+        assert_eq!(session.view().seen, [1, 2, 3, 4].map(ItemNo));
+        assert!(session.view().has_seen(ItemNo(3)) && !session.view().has_seen(ItemNo(5)));
+    }
+
+    #[test]
+    fn a_repeat_is_compared_with_the_frame_that_was_embedded() {
+        let thumb = |level: u8| LumaThumb(Box::new([level; LUMA_SIDE * LUMA_SIDE]));
+        let embedding = Embedding::unit(vec![1.0, 2.0]).unwrap();
+        let mut session = session();
+        session.observe_frame(0.0, thumb(10), Motion::default(), &embedding, Timestamp(1));
+        session.observe_repeated_frame(1.0, thumb(11), Motion { energy: 0.1, ..Motion::default() }, Timestamp(2));
+        assert_eq!(session.last_thumb(), Some(&thumb(11)));
+        assert_eq!(session.embedded_thumb(), Some(&thumb(10)));
+        assert_eq!((session.frames_skipped, session.trajectory().frames()), (1, 2));
+        assert_eq!(session.last_embedding(), Some(&embedding));
+        assert_eq!((session.motion.energy, session.last_seen), (0.1, Timestamp(2)));
+    }
+
+    #[test]
+    fn a_session_with_frames_takes_about_twelve_kilobytes() {
+        let limits = SessionLimits::default();
+        let mut session = LiveSession::new(Timestamp(0), &limits);
+        let embedding = Embedding::unit(vec![1.0; 320]).unwrap();
+        let thumb = LumaThumb(Box::new([0; LUMA_SIDE * LUMA_SIDE]));
+        for item in 0..1000 {
+            session.observe_event(EventKind::Click, ItemNo(item), Timestamp(i64::from(item)), None, None);
+            session.observe_frame(f64::from(item), thumb.clone(), Motion::default(), &embedding, Timestamp(0));
+        }
+        let bytes = session.heap_bytes() + size_of::<LiveSession>();
+        assert!((11_000..13_500).contains(&bytes), "{bytes}");
     }
 }

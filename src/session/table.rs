@@ -208,3 +208,132 @@ impl Shard {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap as Model;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{EventKind, ItemNo};
+
+    fn id(number: usize) -> SessionId {
+        SessionId::new(format!("s{number}")).unwrap()
+    }
+
+    fn table(max_sessions: usize) -> SessionTable {
+        SessionTable::new(SessionLimits { max_sessions, ttl_s: 10.0, max_items: 3, max_seen: 3 })
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp(seconds * 1000)
+    }
+
+    #[test]
+    fn the_longest_silent_makes_room() {
+        let table = table(3);
+        for number in [1, 2, 3, 1] {
+            table.with(&id(number), at(0), |_| ());
+        }
+        table.with(&id(4), at(1), |_| ());
+        assert_eq!(table.ids(10), [4, 1, 3].map(id));
+        assert_eq!(table.ids(2), [4, 1].map(id));
+        assert!(table.peek(&id(2), at(1), |_| ()).is_none());
+    }
+
+    #[test]
+    fn silence_is_forgotten() {
+        let table = table(3);
+        table.with(&id(1), at(0), |session| session.region = Some("de".into()));
+        table.with(&id(2), at(8), |_| ());
+        assert!(table.peek(&id(1), at(10), |_| ()).is_some());
+        assert!(table.peek(&id(1), at(11), |_| ()).is_none(), "peeking is no activity");
+        assert_eq!((table.expire(at(11)), table.len()), (1, 1));
+        table.with(&id(2), at(30), |session| assert_eq!(session.started_at, at(30), "an expired session begins anew"));
+        assert_eq!(table.expire(at(30)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_forgets_nobody() {
+        let table = table(3);
+        table.with(&id(1), at(100), |_| ());
+        table.with(&id(1), at(50), |_| ());
+        assert!(table.peek(&id(1), at(105), |_| ()).is_some());
+    }
+
+    #[test]
+    fn a_person_can_be_forgotten() {
+        let table = table(5000);
+        for number in 0..100 {
+            table.with(&id(number), at(0), |session| session.user = Some(UserKey([(number % 10) as u8; 16])));
+        }
+        assert_eq!(table.remove_user(UserKey([3; 16])), 10);
+        assert_eq!((table.remove_user(UserKey([3; 16])), table.len()), (0, 90));
+        assert!(table.remove(&id(4)) && !table.remove(&id(4)) && !table.remove(&id(3)));
+        assert_eq!(table.ids(1000).len(), 89);
+    }
+
+    #[test]
+    fn many_threads_and_shards_keep_the_bound() {
+        let table = table(2000);
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let table = &table;
+                scope.spawn(move || {
+                    for number in 0..2000 {
+                        table.with(&id(thread * 1000 + number), at(0), |session| session.frames_skipped += 1);
+                    }
+                });
+            }
+        });
+        assert!(table.len() <= 2000);
+        assert!(table.len() > 1800, "shards fill about evenly");
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_agrees_with_a_plain_model(
+            capacity in 1_usize..6,
+            steps in proptest::collection::vec((0_usize..8, 0_u8..6, 0_i64..4), 1..200),
+        ) {
+            let table = table(capacity);
+            // Session → last activity; the order of activity is the order in `order`.
+            let (mut model, mut order): (Model<usize, i64>, Vec<usize>) = (Model::new(), Vec::new());
+            let mut now = 0;
+            for (number, action, passed) in steps {
+                now += passed;
+                match action {
+                    0 => {
+                        let expired = model.iter().filter(|(_, active)| now - **active > 10).count();
+                        model.retain(|_, active| now - *active <= 10);
+                        order.retain(|n| model.contains_key(n));
+                        prop_assert_eq!(table.expire(at(now)), expired);
+                    }
+                    1 => {
+                        prop_assert_eq!(table.remove(&id(number)), model.remove(&number).is_some());
+                        order.retain(|&n| n != number);
+                    }
+                    2 => {
+                        let alive = model.get(&number).is_some_and(|active| now - active <= 10);
+                        prop_assert_eq!(table.peek(&id(number), at(now), |_| ()).is_some(), alive);
+                    }
+                    _ => {
+                        if !model.contains_key(&number) && model.len() == capacity {
+                            model.remove(&order.remove(0));
+                        }
+                        order.retain(|&n| n != number);
+                        order.push(number);
+                        model.insert(number, now);
+                        table.with(&id(number), at(now), |session| {
+                            session.observe_event(EventKind::Click, ItemNo(now as u32), at(now), None, None);
+                            assert!(session.items().len() <= 3 && session.view().seen.len() <= 3);
+                        });
+                    }
+                }
+                prop_assert_eq!(table.len(), model.len());
+                prop_assert_eq!(table.ids(10), order.iter().rev().map(|&n| id(n)).collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -268,3 +268,163 @@ impl WeightedSum {
 fn decay(elapsed_s: f64, half_life_s: f64) -> f64 {
     (-elapsed_s / half_life_s).exp2()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const STILL: Motion = Motion { energy: 0.01, dx: 0.0, dy: 0.0, cut: false };
+    const CUT: Motion = Motion { energy: 0.3, dx: 0.0, dy: 0.0, cut: true };
+
+    /// A point `turn` radians along a great circle through eight dimensions.
+    fn at_angle(turn: f64) -> Embedding {
+        let values = (0..8).map(|i| if i % 2 == 0 { turn.cos() } else { turn.sin() } as f32).collect();
+        Embedding::unit(values).unwrap()
+    }
+
+    fn axis(index: usize) -> Embedding {
+        let mut values = vec![0.0; 8];
+        values[index] = 1.0;
+        Embedding::unit(values).unwrap()
+    }
+
+    /// `frames` frames that drift by `per_s` radians a second.
+    fn drift(per_s: f64, step_s: f64, frames: u32) -> Trajectory {
+        let mut trajectory = Trajectory::default();
+        for frame in 0..frames {
+            let at_s = f64::from(frame) * step_s;
+            trajectory.observe(at_s, &at_angle(at_s * per_s), STILL);
+        }
+        trajectory
+    }
+
+    #[test]
+    fn before_the_first_frame_there_is_nothing() {
+        let mut trajectory = Trajectory::default();
+        trajectory.observe_repeat(1.0, STILL);
+        assert_eq!(trajectory.frames(), 0);
+        assert!(trajectory.last().is_none() && trajectory.extrapolate(15.0).is_none());
+        assert!(trajectory.scene_mean().is_none() && trajectory.fast_mean().is_none());
+        assert_eq!((trajectory.motion_energy(), trajectory.speed()), (0.0, 0.0));
+    }
+
+    #[test]
+    fn one_frame_is_all_there_is() {
+        let mut trajectory = Trajectory::default();
+        trajectory.observe(7.0, &axis(0), STILL);
+        for mean in [trajectory.scene_mean(), trajectory.slow_mean(), trajectory.extrapolate(30.0)] {
+            assert!(mean.unwrap().cosine(&axis(0)) > 0.999_99);
+        }
+        assert_eq!(trajectory.scene_age_s(), 0.0);
+    }
+
+    #[test]
+    fn a_drift_is_followed_and_damped() {
+        let trajectory = drift(0.02, 0.5, 20);
+        let last = trajectory.last().unwrap().clone();
+        assert!(trajectory.steadiness() > 0.95, "{}", trajectory.steadiness());
+        assert!((trajectory.speed() - 0.02).abs() < 0.002);
+        let mut before = 1.0;
+        for ahead_s in [1.0, 5.0, 15.0, 30.0, 60.0, 600.0] {
+            let ahead = trajectory.extrapolate(ahead_s).unwrap();
+            let later = at_angle((9.5 + ahead_s) * 0.02);
+            assert!(ahead.cosine(&later) > last.cosine(&later) || ahead_s > 60.0, "{ahead_s}");
+            // Farther and farther, but never by more than the velocity times the damping.
+            let cosine = ahead.cosine(&last);
+            assert!(cosine <= before + 1e-6 && cosine > (0.02_f32 * 8.0).cos() - 1e-3, "{ahead_s}: {cosine}");
+            before = cosine;
+        }
+    }
+
+    #[test]
+    fn jitter_is_not_followed_but_averaged() {
+        let mut trajectory = Trajectory::default();
+        for frame in 0..40 {
+            trajectory.observe(f64::from(frame) * 0.5, &at_angle(if frame % 2 == 0 { -0.2 } else { 0.2 }), STILL);
+        }
+        assert!(trajectory.steadiness() < 0.1);
+        assert!(trajectory.extrapolate(15.0).unwrap().cosine(&at_angle(0.0)) > 0.999);
+    }
+
+    #[test]
+    fn a_cut_starts_a_scene_and_leaves_the_means_of_the_session() {
+        let mut trajectory = drift(0.0, 1.0, 10);
+        trajectory.observe(10.0, &axis(1), CUT);
+        trajectory.observe(12.0, &axis(1), STILL);
+        assert!(trajectory.scene_mean().unwrap().cosine(&axis(1)) > 0.999);
+        assert_eq!(trajectory.scene_age_s(), 2.0);
+        assert_eq!(trajectory.speed(), 0.0);
+        let slow = trajectory.slow_mean().unwrap();
+        assert!(slow.cosine(&at_angle(0.0)) > slow.cosine(&axis(1)));
+        let (near, far) = (trajectory.extrapolate(2.0).unwrap(), trajectory.extrapolate(60.0).unwrap());
+        assert!(near.cosine(&axis(1)) > far.cosine(&axis(1)), "the longer ahead, the likelier another scene");
+    }
+
+    #[test]
+    fn a_seek_starts_a_scene_and_disorder_does_not() {
+        for (at_s, new_scene) in [(9.8, false), (8.0, true), (30.0, true), (28.0, false), (f64::NAN, false)] {
+            let mut trajectory = drift(0.02, 0.5, 20);
+            trajectory.observe(at_s, &at_angle(0.2), STILL);
+            assert_eq!(trajectory.scene_age_s() == 0.0, new_scene, "{at_s}");
+            assert_eq!(trajectory.speed() == 0.0, new_scene, "{at_s}");
+        }
+    }
+
+    #[test]
+    fn repeats_make_time_pass_and_slow_the_drift() {
+        let mut trajectory = drift(0.02, 0.5, 20);
+        let speed = trajectory.speed();
+        for step in 1..=6 {
+            trajectory.observe_repeat(9.5 + f64::from(step), STILL);
+        }
+        assert!(trajectory.speed() < speed / 3.0);
+        assert_eq!(trajectory.last_at_s(), Some(15.5));
+        assert_eq!(trajectory.frames(), 26);
+        let (mean, last) = (trajectory.fast_mean().unwrap(), trajectory.last().unwrap());
+        assert!(mean.cosine(last) > drift(0.02, 0.5, 20).fast_mean().unwrap().cosine(last));
+    }
+
+    #[test]
+    fn the_frame_rate_does_not_change_the_means() {
+        let (few, many) = (drift(0.05, 1.0, 41), drift(0.05, 0.125, 321));
+        assert!(few.slow_mean().unwrap().cosine(&many.slow_mean().unwrap()) > 0.999);
+        assert!(few.fast_mean().unwrap().cosine(&many.fast_mean().unwrap()) > 0.999);
+    }
+
+    #[test]
+    fn another_number_of_dimensions_starts_over() {
+        let mut trajectory = drift(0.02, 0.5, 20);
+        trajectory.observe(10.0, &Embedding::unit(vec![1.0, 0.0]).unwrap(), STILL);
+        assert_eq!((trajectory.frames(), trajectory.extrapolate(15.0).unwrap().dims()), (1, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_the_forecast_is_a_unit_vector(
+            steps in proptest::collection::vec(
+                (-30.0_f64..40.0, proptest::collection::vec(-1.0_f32..1.0, 6), any::<bool>(), 0_u8..8), 1..60),
+            ahead_s in 0.0_f64..1000.0,
+        ) {
+            let mut trajectory = Trajectory::default();
+            let mut at_s = 0.0;
+            for (step_s, values, repeat, kind) in steps {
+                at_s += step_s * [0.0, 0.01, 0.1, 1.0][usize::from(kind % 4)];
+                let motion = if kind == 7 { CUT } else { STILL };
+                match Embedding::unit(values) {
+                    Ok(embedding) if !repeat => trajectory.observe(at_s, &embedding, motion),
+                    _ => trajectory.observe_repeat(at_s, motion),
+                }
+                if let Some(ahead) = trajectory.extrapolate(ahead_s) {
+                    let length: f32 = ahead.as_slice().iter().map(|v| v * v).sum();
+                    prop_assert!((length - 1.0).abs() < 1e-4);
+                }
+                prop_assert!((0.0..=1.0).contains(&trajectory.steadiness()));
+                prop_assert!(trajectory.scene_age_s() >= 0.0);
+                prop_assert!((0.0..=1.0).contains(&trajectory.motion_energy()));
+                prop_assert!(trajectory.heap_bytes() <= 5 * 6 * 4 + 96);
+            }
+        }
+    }
+}

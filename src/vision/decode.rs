@@ -10,12 +10,11 @@ use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{ImageDecoder, ImageError, Limits};
+use image::{ColorType, DynamicImage, ImageDecoder, ImageError, ImageResult, Limits, RgbImage};
 
 use super::colour::to_rgb8;
 use super::format::Format;
 use super::outline;
-use super::upright::{swaps_sides, upright};
 use crate::domain::Pixels;
 
 /// Decodes the (first) picture in `bytes`: JPEG, PNG, WebP, GIF or BMP, told by content.
@@ -155,7 +154,7 @@ fn decode_with_library(format: Format, bytes: &[u8], limits: &DecodeLimits) -> R
         }
         Format::WebP => upright_rgb(WebPDecoder::new(reader).map_err(error_of)?, strict, limits),
         Format::Gif => upright_rgb(GifDecoder::new(reader).map_err(error_of)?, strict, limits),
-        Format::Bmp => upright_rgb(BmpDecoder::new(reader).map_err(error_of)?, strict, limits),
+        Format::Bmp => upright_rgb(UnlessInvisible(BmpDecoder::new(reader).map_err(error_of)?), strict, limits),
     }
 }
 
@@ -181,8 +180,56 @@ fn upright_rgb(mut decoder: impl ImageDecoder, strict: Limits, limits: &DecodeLi
     let mut samples = vec![0; length];
     decoder.read_image(&mut samples).map_err(error_of)?;
     let rgb = to_rgb8(layout, samples).ok_or(DecodeError::UnsupportedFormat { detected: None })?;
-    let (width, height, rgb) = upright(width, height, rgb, orientation);
-    Pixels::new(width, height, rgb).ok_or(DecodeError::Corrupt { detail: "the decoder gave too few pixels".into() })
+    let mut image = DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(too_few_pixels)?);
+    image.apply_orientation(orientation);
+    Pixels::new(image.width(), image.height(), image.into_rgb8().into_raw()).ok_or_else(too_few_pixels)
+}
+
+fn too_few_pixels() -> DecodeError {
+    DecodeError::Corrupt { detail: "the decoder gave too few pixels".into() }
+}
+
+/// Whether the orientation exchanges columns and rows, which takes a second buffer.
+fn swaps_sides(orientation: Orientation) -> bool {
+    match orientation {
+        Orientation::NoTransforms
+        | Orientation::Rotate180
+        | Orientation::FlipHorizontal
+        | Orientation::FlipVertical => false,
+        Orientation::Rotate90 | Orientation::Rotate270 | Orientation::Rotate90FlipH | Orientation::Rotate270FlipH => {
+            true
+        }
+    }
+}
+
+/// A BMP whose alpha is 0 throughout: its writer left the fourth byte alone, so it is opaque (as in browsers).
+struct UnlessInvisible<D>(D);
+
+impl<D: ImageDecoder> ImageDecoder for UnlessInvisible<D> {
+    fn dimensions(&self) -> (u32, u32) {
+        self.0.dimensions()
+    }
+
+    fn color_type(&self) -> ColorType {
+        self.0.color_type()
+    }
+
+    fn set_limits(&mut self, limits: Limits) -> ImageResult<()> {
+        self.0.set_limits(limits)
+    }
+
+    fn read_image(self, samples: &mut [u8]) -> ImageResult<()> {
+        let has_alpha = self.0.color_type() == ColorType::Rgba8;
+        self.0.read_image(samples)?;
+        if has_alpha && samples.iter().skip(3).step_by(4).all(|&alpha| alpha == 0) {
+            samples.iter_mut().skip(3).step_by(4).for_each(|alpha| *alpha = u8::MAX);
+        }
+        Ok(())
+    }
+
+    fn read_image_boxed(self: Box<Self>, samples: &mut [u8]) -> ImageResult<()> {
+        (*self).read_image(samples)
+    }
 }
 
 fn error_of(error: ImageError) -> DecodeError {

@@ -74,3 +74,74 @@ fn span(cell: usize, length: usize) -> (usize, usize) {
 fn luma_times_256([r, g, b]: [u8; 3]) -> u32 {
     77 * u32::from(r) + 150 * u32::from(g) + 29 * u32::from(b)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A smooth picture of any size, brighter to the lower right.
+    fn ramp(width: u32, height: u32) -> Pixels {
+        let at = |x: u32, y: u32| (64 + x * 64 / width + y * 64 / height) as u8;
+        let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| [at(x, y); 3])).collect();
+        Pixels::new(width, height, rgb).unwrap()
+    }
+
+    fn thumb(cell: impl Fn(usize, usize) -> u8) -> LumaThumb {
+        LumaThumb(Box::new(std::array::from_fn(|i| cell(i % LUMA_SIDE, i / LUMA_SIDE))))
+    }
+
+    #[test]
+    fn the_thumb_is_the_mean_of_each_cell() {
+        // Cells of 4 × 2 pixels, half of each black and half white.
+        let rgb = (0..64 * 128).flat_map(|i| [if i % 4 < 2 { 0 } else { 255 }; 3]).collect();
+        let striped = luma_thumb(&Pixels::new(128, 64, rgb).unwrap());
+        assert!(striped.0.iter().all(|&v| v == 127));
+        let red = luma_thumb(&Pixels::new(1, 1, vec![255, 0, 0]).unwrap());
+        assert!(red.0.iter().all(|&v| v == 76));
+    }
+
+    #[test]
+    fn size_does_not_matter() {
+        let small = luma_thumb(&ramp(64, 64));
+        for (width, height) in [(640, 360), (1920, 1080), (100, 33), (32, 2000)] {
+            let other = luma_thumb(&ramp(width, height));
+            assert!(near_duplicate(&small, &other, NEAR_DUPLICATE_DIFFERENCE), "{width}×{height}");
+        }
+    }
+
+    #[test]
+    fn noise_is_near_and_a_newcomer_is_not() {
+        let scene = thumb(|x, y| (100 + x + y) as u8);
+        let noisy = thumb(|x, y| (100 + x + y + (x * 7 + y * 3) % 3) as u8);
+        assert!(near_duplicate(&scene, &noisy, NEAR_DUPLICATE_DIFFERENCE));
+        // Something of a twentieth of the width and a fifth of the height enters.
+        let entered = thumb(|x, y| if (10..12).contains(&x) && y < 7 { 30 } else { (100 + x + y) as u8 });
+        assert!(!near_duplicate(&scene, &entered, NEAR_DUPLICATE_DIFFERENCE));
+    }
+
+    #[test]
+    fn overall_brightness_counts_half() {
+        let (dark, bright) = (thumb(|_, _| 100), thumb(|_, _| 120));
+        assert!((difference(&dark, &bright) - 10.0 / 255.0).abs() < 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn difference_is_a_symmetric_number_between_0_and_1(
+            a in proptest::collection::vec(any::<u8>(), LUMA_SIDE * LUMA_SIDE),
+            b in proptest::collection::vec(any::<u8>(), LUMA_SIDE * LUMA_SIDE),
+        ) {
+            let (a, b) = (thumb(|x, y| a[y * LUMA_SIDE + x]), thumb(|x, y| b[y * LUMA_SIDE + x]));
+            prop_assert!((0.0..=1.0).contains(&difference(&a, &b)));
+            prop_assert_eq!(difference(&a, &b), difference(&b, &a));
+            prop_assert_eq!(difference(&a, &a), 0.0);
+        }
+
+        #[test]
+        fn any_size_has_a_thumb(width in 1_u32..200, height in 1_u32..200) {
+            let _ = luma_thumb(&ramp(width, height));
+        }
+    }
+}

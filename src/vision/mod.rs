@@ -10,13 +10,14 @@
 
 mod colour;
 mod decode;
+#[cfg(test)]
+mod decode_tests;
 mod fingerprint;
 mod format;
 mod motion;
 mod outline;
 mod preprocess;
 mod thumbnail;
-mod upright;
 
 pub use decode::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode};
 pub use fingerprint::{NEAR_DUPLICATE_DIFFERENCE, difference, luma_thumb, near_duplicate};

@@ -163,3 +163,95 @@ fn vertex(left: f32, middle: f32, right: f32) -> f32 {
     let curvature = left - 2.0 * middle + right;
     if curvature > 0.0 { (0.5 * (left - right) / curvature).clamp(-0.5, 0.5) } else { 0.0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn thumb(cell: impl Fn(f64, f64) -> f64) -> LumaThumb {
+        let value = |i: usize| cell((i % LUMA_SIDE) as f64, (i / LUMA_SIDE) as f64).clamp(0.0, 255.0) as u8;
+        LumaThumb(Box::new(std::array::from_fn(value)))
+    }
+
+    /// A scene with structure everywhere: random values on a lattice, blended in between. Another `kind` is another scene.
+    fn scene(x: f64, y: f64, kind: u32) -> f64 {
+        const LATTICE: f64 = 4.0;
+        let (x, y) = (x / LATTICE + 100.0, y / LATTICE + 100.0);
+        let value = |x: f64, y: f64| {
+            let mut mixed = (x as u32).wrapping_mul(0x9E37_79B1);
+            mixed =
+                mixed.wrapping_add((y as u32).wrapping_mul(0x85EB_CA77)).wrapping_add(kind.wrapping_mul(0x27D4_EB2F));
+            mixed = (mixed ^ mixed >> 15).wrapping_mul(0xC2B2_AE3D);
+            f64::from((mixed ^ mixed >> 13).wrapping_mul(0x2C1B_3C6D) >> 24)
+        };
+        let (left, top) = (x.floor(), y.floor());
+        let blend = |a: f64, b: f64, share: f64| a + (b - a) * share * share * (3.0 - 2.0 * share);
+        let row = |y: f64| blend(value(left, y), value(left + 1.0, y), x - left);
+        blend(row(top), row(top + 1.0), y - top)
+    }
+
+    #[test]
+    fn nothing_moves_in_a_still() {
+        let still = thumb(|x, y| scene(x, y, 0));
+        assert_eq!(motion(&still, &still), Motion::default());
+    }
+
+    #[test]
+    fn a_pan_has_a_direction() {
+        let before = thumb(|x, y| scene(x, y, 0));
+        for (dx, dy) in [(3.0, 0.0), (0.0, -5.0), (-4.0, 6.0), (2.5, 1.5), (7.0, 7.0)] {
+            let moved = motion(&before, &thumb(|x, y| scene(x - dx, y - dy, 0)));
+            assert!(!moved.cut, "{dx} {dy}");
+            let (dx, dy) = (dx as f32 / 32.0, dy as f32 / 32.0);
+            assert!((moved.dx - dx).abs() < 0.012 && (moved.dy - dy).abs() < 0.012, "{dx} {dy} against {moved:?}");
+        }
+    }
+
+    #[test]
+    fn another_scene_is_a_cut() {
+        for kind in 1..9 {
+            let (a, b) = (thumb(|x, y| scene(x, y, 0)), thumb(|x, y| scene(x, y, kind)));
+            let moved = motion(&a, &b);
+            assert!(moved.cut && moved.energy > 0.1, "{kind}: {moved:?}");
+            assert_eq!((moved.dx, moved.dy), (0.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn what_happens_within_a_scene_is_no_cut() {
+        let before = thumb(|x, y| scene(x, y, 0));
+        let changes: [(&str, LumaThumb); 4] = [
+            ("darker", thumb(|x, y| scene(x, y, 0) - 40.0)),
+            ("less contrast", thumb(|x, y| 120.0 + 0.5 * (scene(x, y, 0) - 120.0))),
+            ("someone passes", thumb(|x, y| if (6.0..22.0).contains(&x) { 20.0 } else { scene(x, y, 0) })),
+            ("zoom", thumb(|x, y| scene(16.0 + (x - 16.0) / 1.1, 16.0 + (y - 16.0) / 1.1, 0))),
+        ];
+        for (name, after) in changes {
+            let moved = motion(&before, &after);
+            assert!(!moved.cut && moved.energy > 0.01, "{name}: {moved:?}");
+        }
+    }
+
+    #[test]
+    fn flat_pictures_divide_nothing_by_nothing() {
+        let (black, white) = (thumb(|_, _| 0.0), thumb(|_, _| 255.0));
+        let moved = motion(&black, &white);
+        assert_eq!((moved.energy, moved.dx, moved.dy, moved.cut), (1.0, 0.0, 0.0, false));
+        assert!(motion(&black, &thumb(|x, y| scene(x, y, 0))).cut);
+    }
+
+    proptest! {
+        #[test]
+        fn motion_is_bounded(
+            a in proptest::collection::vec(any::<u8>(), LUMA_SIDE * LUMA_SIDE),
+            b in proptest::collection::vec(any::<u8>(), LUMA_SIDE * LUMA_SIDE),
+        ) {
+            let wrap = |v: Vec<u8>| LumaThumb(Box::new(std::array::from_fn(|i| v[i])));
+            let moved = motion(&wrap(a), &wrap(b));
+            prop_assert!((0.0..=1.0).contains(&moved.energy));
+            prop_assert!(moved.dx.abs() <= 0.266 && moved.dy.abs() <= 0.266);
+        }
+    }
+}

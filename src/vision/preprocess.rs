@@ -93,3 +93,77 @@ fn source_box(pixels: &Pixels, size: InputSize) -> Result<(f64, f64, f64, f64), 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use image::imageops::{FilterType as Reference, crop_imm, resize};
+    use image::{Rgb, RgbImage};
+
+    use super::*;
+
+    const CROP: InputSize = InputSize { width: 32, height: 32, fit: Fit::CentreCrop { short_side: 36 } };
+    const STRETCH: InputSize = InputSize { width: 32, height: 32, fit: Fit::Stretch };
+
+    fn waves(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| {
+            let wave = |at: u32, length: f64| (127.0 + 120.0 * (f64::from(at) / length).sin()) as u8;
+            Rgb([wave(x, 9.0), wave(y, 13.0), wave(x + 2 * y, 17.0)])
+        })
+    }
+
+    fn pixels(image: &RgbImage) -> Pixels {
+        Pixels::new(image.width(), image.height(), image.as_raw().clone()).unwrap()
+    }
+
+    fn mean_difference(a: &[u8], b: &[u8]) -> f64 {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).map(|(&a, &b)| f64::from(a.abs_diff(b))).sum::<f64>() / a.len() as f64
+    }
+
+    #[test]
+    fn cutting_first_equals_scaling_first() {
+        for (width, height) in [(360, 180), (180, 360), (200, 200), (20, 25)] {
+            let image = waves(width, height);
+            let scale = 36.0 / f64::from(width.min(height));
+            let side = |length: u32| (f64::from(length) * scale).round() as u32;
+            let scaled = resize(&image, side(width), side(height), Reference::Triangle);
+            let expected = crop_imm(&scaled, (side(width) - 32) / 2, (side(height) - 32) / 2, 32, 32).to_image();
+            let got = preprocess(&pixels(&image), CROP).unwrap();
+            let levels = mean_difference(&got, expected.as_raw());
+            assert!(levels < 2.0, "{width}×{height} is {levels} levels away");
+        }
+    }
+
+    #[test]
+    fn stretching_uses_the_whole_picture() {
+        let image = waves(300, 70);
+        let expected = resize(&image, 32, 32, Reference::Triangle);
+        let got = preprocess(&pixels(&image), STRETCH).unwrap();
+        assert!(mean_difference(&got, expected.as_raw()) < 1.0);
+    }
+
+    #[test]
+    fn any_shape_fits() {
+        let size = InputSize { width: 224, height: 224, fit: Fit::CentreCrop { short_side: 256 } };
+        let mut preprocessor = Preprocessor::new();
+        let mut out = vec![0; size.bytes()];
+        for (width, height) in [(1, 1), (1, 2000), (2000, 1), (2, 2), (223, 1), (640, 360), (257, 256)] {
+            let grey = Pixels::new(width, height, vec![77; (width * height * 3) as usize]).unwrap();
+            for fit in [size.fit, Fit::Stretch] {
+                preprocessor.run(&grey, InputSize { fit, ..size }, &mut out).unwrap();
+                assert!(out.iter().all(|&v| v == 77), "{width}×{height} {fit:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let one = Pixels::new(1, 1, vec![0; 3]).unwrap();
+        let mut preprocessor = Preprocessor::new();
+        let short = preprocessor.run(&one, STRETCH, &mut [0; 5]);
+        assert_eq!(short, Err(PreprocessError::OutputLength { needed: 32 * 32 * 3, got: 5 }));
+        assert_eq!(preprocess(&one, InputSize { width: 0, ..STRETCH }), Err(PreprocessError::Size));
+        let larger_than_its_source = InputSize { fit: Fit::CentreCrop { short_side: 31 }, ..CROP };
+        assert_eq!(preprocess(&one, larger_than_its_source), Err(PreprocessError::Size));
+    }
+}
