@@ -97,7 +97,7 @@ fn search_10k(criterion: &mut Criterion) {
     }
 }
 
-/// The share of the right answers that were found; one that scores as well as the last right one is right too.
+/// The share of the right answers that were found.
 fn recall(found: &[Vec<Scored>], exact: &[Vec<Scored>]) -> f64 {
     let (mut hits, mut all) = (0, 0);
     for (found, exact) in found.iter().zip(exact) {
