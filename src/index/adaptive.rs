@@ -372,9 +372,9 @@ impl<'a> Search<'a> {
                     break found;
                 }
                 // What passes lies far from the query, or a few items have most of the vectors: once more, wider, and
-                // then the sure way.
+                // then the sure way, with all queries, since they are to be answered of the same state.
                 if effort > first_effort {
-                    break self.look(std::slice::from_ref(query)).pop().unwrap_or_default();
+                    return self.look(queries);
                 }
                 effort = effort.saturating_mul(4);
             };

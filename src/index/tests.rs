@@ -1,6 +1,8 @@
 //! Does every kind of index answer like the exact one, whatever was done to it before?
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::collection::vec;
 use proptest::option;
@@ -269,57 +271,85 @@ fn upkeep_that_is_stopped_changes_nothing() {
     assert_eq!((index.stats().dead, index.len()), (50, 50));
 }
 
-/// While threads replace items and upkeep rebuilds, every answer is of one moment: an item always has four vectors, of
-/// which all or none point where the query does.
+/// While one thread replaces items and another rebuilds, every answer is of one moment, and no change is lost.
 #[test]
 fn a_search_never_sees_half_an_item() {
-    const ITEMS: u32 = 40;
     const DIMS: usize = 8;
+    const CHANGING: u32 = 20;
+    const STEADY: std::ops::Range<u32> = 20..40;
     let axis =
         |place: usize| Embedding::unit((0..DIMS).map(|dim| if dim == place { 1.0 } else { 0.01 }).collect()).unwrap();
+    let axes = [axis(0), axis(1), axis(2)];
+    let queries: Vec<&[f32]> = axes.iter().map(Embedding::as_slice).collect();
     for kind in [IndexKind::Flat, IndexKind::Hnsw] {
         let index = index(DIMS, kind, eager());
         let put = |item: u32, place: usize| index.upsert(ItemNo(item), &vec![axis(place); 4]).unwrap();
-        // Items below 20 change between the axes 0 and 1; the others stay on 2, but for those that come and go.
-        (0..ITEMS).for_each(|item| put(item, if item < 20 { 0 } else { 2 }));
-        let done = AtomicBool::new(false);
+        (0..CHANGING).for_each(|item| put(item, 0));
+        STEADY.for_each(|item| put(item, 2));
+        // Everyone goes on until upkeep and the searches have had their share, however the threads are scheduled.
+        let (generations, searches) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // A thread that fails ends the others.
+        let over = AtomicBool::new(false);
+        let enough = || over.load(Relaxed) || generations.load(Relaxed) >= 25 && searches.load(Relaxed) >= 250;
         std::thread::scope(|scope| {
             scope.spawn(|| {
+                let _end = EndOnDrop(&over);
                 let mut rng = StdRng::seed_from_u64(9);
-                for round in 0..2_000 {
-                    put(rng.random_range(0..20), round % 2);
-                    let guest = ITEMS + rng.random_range(0..5);
-                    if round % 3 == 0 {
-                        put(guest, 2);
-                    } else {
-                        index.remove(ItemNo(guest));
+                let mut places = vec![0; CHANGING as usize];
+                while !enough() {
+                    for _ in 0..10 {
+                        let item = rng.random_range(0..CHANGING);
+                        places[item as usize] = 1 - places[item as usize];
+                        put(item, places[item as usize]);
+                        let guest = 40 + rng.random_range(0..5);
+                        if rng.random() {
+                            put(guest, 2);
+                        } else {
+                            index.remove(ItemNo(guest));
+                        }
+                    }
+                    for (item, place) in (0..).zip(&places) {
+                        let vectors = index.get(ItemNo(item));
+                        assert!(vectors.len() == 4 && vectors.iter().all(|v| v.cosine(&axes[*place]) > 0.99));
                     }
                 }
-                done.store(true, std::sync::atomic::Ordering::Release);
             });
             scope.spawn(|| {
-                while !done.load(std::sync::atomic::Ordering::Acquire) {
-                    index.maintain(&AtomicBool::new(false));
+                let _end = EndOnDrop(&over);
+                while !enough() {
+                    if matches!(index.maintain(&AtomicBool::new(false)), Upkeep::Rebuilt(_) | Upkeep::Compacted(_)) {
+                        generations.fetch_add(1, Relaxed);
+                    }
                     std::thread::yield_now();
                 }
             });
-            let mut last = false;
-            while !last {
-                last = done.load(std::sync::atomic::Ordering::Acquire);
-                let query = axis(0);
-                let excluded: RoaringBitmap = (20..100).collect();
-                let options = SearchOptions::top(100).excluded(&excluded);
-                let found = index.search(query.as_slice(), &options).unwrap();
-                assert_eq!(found.len(), 20, "no item is missing while it is replaced");
-                // All four vectors of an item point the same way, so its best is near 1 or near 0.03.
-                assert!(found.iter().all(|s| s.score > 0.99 || s.score < 0.1), "{found:?}");
-                let steady = index.search(axis(2).as_slice(), &SearchOptions::top(100)).unwrap();
-                let twos: Vec<u32> = steady.iter().filter(|s| s.score > 0.99).map(|s| s.item.0).collect();
-                assert!((20..ITEMS).all(|item| twos.contains(&item)), "{twos:?}");
+            let _end = EndOnDrop(&over);
+            while !enough() {
+                let found = index.search_many(&queries, &SearchOptions::top(100)).unwrap();
+                let there = |place: usize| -> HashSet<u32> {
+                    found[place].iter().filter(|s| s.score > 0.9).map(|s| s.item.0).collect()
+                };
+                let (zeros, ones, twos) = (there(0), there(1), there(2));
+                for item in 0..CHANGING {
+                    assert!(
+                        zeros.contains(&item) != ones.contains(&item),
+                        "{item} is at one place: {zeros:?} {ones:?}"
+                    );
+                }
+                assert!(STEADY.into_iter().all(|item| twos.contains(&item)), "{twos:?}");
+                searches.fetch_add(1, Relaxed);
             }
         });
         keep_up(&index);
         assert_eq!(index.vectors(), index.len() * 4);
+    }
+}
+
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
     }
 }
 
