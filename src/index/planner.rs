@@ -83,10 +83,10 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             scan_row_ns: 3.0,
-            scan_byte_ns: 0.035,
-            list_row_ns: 25.0,
-            list_byte_ns: 0.08,
-            graph_step_ns: 8_000.0,
+            scan_byte_ns: 0.045,
+            list_row_ns: 15.0,
+            list_byte_ns: 0.07,
+            graph_step_ns: 6_800.0,
             graph_from_share: 0.2,
             dead_share: 0.2,
             least_dead: 1_024,
