@@ -17,7 +17,7 @@ use roaring::RoaringBitmap;
 use super::exact::{check_dims, check_query, check_vectors};
 use super::flat::{self, BestRows, Candidate};
 use super::hnsw::HnswGraph;
-use super::planner::{self, Route, SearchFacts, UpkeepFacts, UpkeepPlan};
+use super::planner::{self, Route, Rules, SearchFacts, UpkeepFacts, UpkeepPlan};
 use super::quantise::{Query, Row};
 use super::simd::Kernels;
 use super::slots::{Slots, View};
@@ -28,6 +28,7 @@ use crate::domain::{Embedding, ItemNo, Scored};
 #[derive(Debug)]
 pub struct AdaptiveIndex {
     settings: IndexSettings,
+    pub(super) rules: Rules,
     kernels: &'static Kernels,
     current: RwLock<Arc<Generation>>,
     /// Held while a change is made. While a new generation is being built it notes which items have changed.
@@ -52,10 +53,15 @@ struct Retired {
 impl AdaptiveIndex {
     /// An empty index.
     pub fn new(settings: &IndexSettings) -> Result<Self, IndexError> {
+        Self::with_rules(settings, Rules::default())
+    }
+
+    pub(super) fn with_rules(settings: &IndexSettings, rules: Rules) -> Result<Self, IndexError> {
         check_dims(settings.dims)?;
         let generation = Generation { slots: Slots::new(settings.dims), graph: RwLock::new(None) };
         Ok(Self {
             settings: settings.clone(),
+            rules,
             kernels: Kernels::best(),
             current: RwLock::new(Arc::new(generation)),
             changed: Mutex::new(None),
@@ -141,7 +147,7 @@ impl VectorIndex for AdaptiveIndex {
             row_bytes: generation.slots.stride(),
             covered: graph.as_ref().map(|graph| graph.covered()),
         };
-        match (planner::plan_upkeep(&facts), graph) {
+        match (planner::plan_upkeep(&self.rules, &facts), graph) {
             (UpkeepPlan::Nothing, _) => Upkeep::Idle,
             (UpkeepPlan::Absorb(at_most), Some(graph)) => {
                 let (before, view) = (graph.covered(), generation.slots.view());
@@ -255,6 +261,7 @@ impl Retired {
 
 /// One call of [`VectorIndex::search_many`]: what it needs to know of the index, found out once.
 struct Search<'a> {
+    rules: &'a Rules,
     kernels: &'static Kernels,
     options: &'a SearchOptions<'a>,
     /// Before the generation, so that it is let go first and the generation's owner takes both apart.
@@ -267,7 +274,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(index: &AdaptiveIndex, options: &'a SearchOptions<'a>) -> Self {
+    fn new(index: &'a AdaptiveIndex, options: &'a SearchOptions<'a>) -> Self {
         let generation = index.generation();
         let graph = generation.graph();
         let live = generation.slots.live();
@@ -291,6 +298,7 @@ impl<'a> Search<'a> {
             effort: options.effort.unwrap_or_else(|| planner::default_effort(options.limit, vectors_per_item)).max(1),
         };
         Self {
+            rules: &index.rules,
             kernels: index.kernels,
             options,
             generation,
@@ -302,17 +310,16 @@ impl<'a> Search<'a> {
     }
 
     fn run(&self, queries: &[Query]) -> Vec<Vec<Scored>> {
-        match planner::plan_search(&self.facts) {
+        match planner::plan_search(self.rules, &self.facts) {
             Route::Scan | Route::List => self.look(queries),
-            Route::Graph { effort } => self.by_graph(queries, effort, false),
-            Route::FilteredGraph { effort } => self.by_graph(queries, effort, true),
+            Route::Graph { effort } => self.by_graph(queries, effort),
         }
     }
 
     /// Looks at every row, or at every row that passes, and ranks the best.
     fn look(&self, queries: &[Query]) -> Vec<Vec<Scored>> {
         let facts = SearchFacts { kind: IndexKind::Flat, ..self.facts };
-        let (view, listed) = if planner::plan_search(&facts) == Route::List {
+        let (view, listed) = if planner::plan_search(self.rules, &facts) == Route::List {
             let (view, slots) = self.generation.slots.view_of(|items| self.passing(items));
             (view, Some(slots))
         } else {
@@ -334,7 +341,7 @@ impl<'a> Search<'a> {
                 let found = flat::rank(self.kernels, &view, query, rows, self.options.limit);
                 // A few items with many similar images can crowd out the others; then more rows are kept.
                 if found.len() >= self.options.limit || !overflowed {
-                    answers.push(self.good_enough(found));
+                    answers.push(self.at_least_min_score(found));
                     break;
                 }
                 keep = keep.saturating_mul(4);
@@ -346,7 +353,7 @@ impl<'a> Search<'a> {
     }
 
     /// Searches the graph, and scans what is not linked yet.
-    fn by_graph(&self, queries: &[Query], effort: usize, filtered: bool) -> Vec<Vec<Scored>> {
+    fn by_graph(&self, queries: &[Query], first_effort: usize) -> Vec<Vec<Scored>> {
         let Some(graph) = &self.graph else { return self.look(queries) };
         // Before the view: what is linked later is then looked at twice rather than not at all.
         let covered = graph.covered();
@@ -356,41 +363,35 @@ impl<'a> Search<'a> {
         let mut answers = Vec::with_capacity(queries.len());
         for (query, waiting) in queries.iter().zip(waiting) {
             let (waiting, _) = waiting.into_rows();
-            let mut effort = effort;
+            let mut effort = first_effort;
             let found = loop {
-                let rows = self.graph_rows(graph, &view, query, effort, filtered);
+                let rows = self.graph_rows(graph, &view, query, effort);
                 let found =
                     flat::rank(self.kernels, &view, query, [rows, waiting.clone()].concat(), self.options.limit);
                 if found.len() >= self.attainable {
                     break found;
                 }
-                // The filter and the query are at odds, or a few items have most of the vectors: once more, wider, and
-                // then the sure way.
-                if effort >= self.facts.effort.saturating_mul(4) {
-                    break self.look(std::slice::from_ref(query)).pop().unwrap_or_default();
+                // What passes lies far from the query, or a few items have most of the vectors: once more, wider, and
+                // then the sure way, with all queries, since they are to be answered of the same state.
+                if effort > first_effort {
+                    return self.look(queries);
                 }
                 effort = effort.saturating_mul(4);
             };
-            answers.push(self.good_enough(found));
+            answers.push(self.at_least_min_score(found));
         }
         answers
     }
 
-    fn graph_rows(
-        &self,
-        graph: &HnswGraph,
-        view: &View,
-        query: &Query,
-        effort: usize,
-        filtered: bool,
-    ) -> Vec<Candidate> {
+    fn graph_rows(&self, graph: &HnswGraph, view: &View, query: &Query, effort: usize) -> Vec<Candidate> {
         let owner = |slot: u32| view.item(slot).filter(|item| self.options.admits(*item));
-        let passes = |slot: u32| owner(slot).is_some();
-        let slots = graph.search(query, effort, if filtered { Some(&passes) } else { None });
-        slots.into_iter().filter_map(|slot| owner(slot).map(|item| Candidate { slot, item, score: 0.0 })).collect()
+        let slots = graph.search(query, effort).into_iter();
+        // The nearest come first, twins last. Thousands of equal vectors are cut short: any will do as well as another.
+        let enough = effort.saturating_add(self.rows_to_rank.saturating_mul(8));
+        slots.filter_map(|slot| owner(slot).map(|item| Candidate { slot, item, score: 0.0 })).take(enough).collect()
     }
 
-    fn good_enough(&self, mut found: Vec<Scored>) -> Vec<Scored> {
+    fn at_least_min_score(&self, mut found: Vec<Scored>) -> Vec<Scored> {
         if let Some(min) = self.options.min_score {
             found.retain(|item| item.score >= min);
         }

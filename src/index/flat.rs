@@ -37,7 +37,7 @@ impl BestRows {
 
     pub(super) fn offer(&mut self, candidate: Candidate) {
         self.rows.push(candidate);
-        if self.rows.len() >= 2 * self.keep {
+        if self.rows.len() >= self.keep.saturating_mul(2) {
             self.cut();
         }
     }

@@ -20,6 +20,9 @@ mod simd;
 mod slots;
 mod text;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -136,7 +139,13 @@ impl<'a> SearchOptions<'a> {
         Self { effort: Some(effort), ..self }
     }
 
-    /// Whether `item` may be returned.
+    /// Only items of at least this cosine.
+    #[must_use]
+    pub fn min_score(self, min_score: f32) -> Self {
+        Self { min_score: Some(min_score), ..self }
+    }
+
+    /// Whether `item` may be returned, as far as the bitmaps tell.
     pub fn admits(&self, item: ItemNo) -> bool {
         self.allowed.is_none_or(|a| a.contains(item.0)) && !self.excluded.is_some_and(|e| e.contains(item.0))
     }
@@ -227,6 +236,11 @@ pub struct IndexStats {
     pub folded: usize,
     /// About how many bytes of memory all of it takes.
     pub bytes: usize,
+}
+
+/// Which processor instructions comparisons use: `portable`, `avx2` or `avx512-vnni`.
+pub fn instruction_set() -> &'static str {
+    simd::Kernels::best().name
 }
 
 /// Makes an empty index.

@@ -49,50 +49,75 @@ pub(super) enum Route {
         /// `ef`: wide enough that enough is left.
         effort: usize,
     },
-    /// Search the graph this widely, counting only what passes.
-    FilteredGraph {
-        /// `ef`.
-        effort: usize,
-    },
 }
 
-/// Comparing a row that follows the one before in memory: so many nanoseconds, and more for every byte.
-const SCAN_ROW_NS: f64 = 3.0;
-const SCAN_BYTE_NS: f64 = 0.035;
+/// The constants behind the decisions: costs in nanoseconds, and what is worth doing from when on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rules {
+    /// Comparing a row that follows the one before in memory.
+    pub(super) scan_row_ns: f64,
+    /// The same, more for every byte of the row.
+    pub(super) scan_byte_ns: f64,
+    /// Comparing a row from a list: finding its slot and fetching it from anywhere in memory.
+    pub(super) list_row_ns: f64,
+    /// The same, more for every byte of the row.
+    pub(super) list_byte_ns: f64,
+    /// Searching the graph, for every unit of effort: following the links of one node.
+    pub(super) graph_step_ns: f64,
+    /// The share of passing rows from which on an index that is to use its graph does so even where a scan is faster.
+    pub(super) graph_from_share: f64,
+    /// The share of dead rows from which on a new generation is made.
+    pub(super) dead_share: f64,
+    /// Fewer dead rows than this are not worth a new generation, however few are alive.
+    pub(super) least_dead: usize,
+    /// The rows from which on an index that is to have a graph gets one.
+    pub(super) graph_from_rows: usize,
+    /// Rows to wait for before they are linked. Linking shuffles, and the more there are the better that works; until
+    /// then they are scanned, which for so few takes a tenth of a millisecond.
+    pub(super) absorb_from: usize,
+    /// The most rows linked at one go, so that upkeep comes round to what is more urgent.
+    pub(super) absorb_at_most: usize,
+}
 
-/// Comparing a row from a list: finding its slot and fetching it from anywhere in memory.
-const LIST_ROW_NS: f64 = 25.0;
-const LIST_BYTE_NS: f64 = 0.08;
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            scan_row_ns: 3.0,
+            scan_byte_ns: 0.045,
+            list_row_ns: 15.0,
+            list_byte_ns: 0.07,
+            graph_step_ns: 6_800.0,
+            graph_from_share: 0.2,
+            dead_share: 0.2,
+            least_dead: 1_024,
+            graph_from_rows: 1_024,
+            absorb_from: 2_048,
+            absorb_at_most: 8_192,
+        }
+    }
+}
 
-/// Searching the graph, for every unit of effort: following the links of one node.
-const GRAPH_STEP_NS: f64 = 8_000.0;
-
-/// What a step costs more when nodes that do not pass are walked through to find those that do.
-const FILTERED_STEP_FACTOR: f64 = 2.5;
-
-/// Below this share of passing rows, dropping what does not pass would leave too few.
-const LEAST_SHARE_TO_DROP: f64 = 0.4;
+/// The effort of a usual search; where a graph starts to win depends on it.
+const USUAL_EFFORT: usize = 64;
 
 /// Decides how to search.
-pub(super) fn plan_search(facts: &SearchFacts) -> Route {
-    let scan_ns = facts.rows as f64 * (SCAN_ROW_NS + facts.row_bytes as f64 * SCAN_BYTE_NS);
-    let list_ns = facts.passing as f64 * (LIST_ROW_NS + facts.row_bytes as f64 * LIST_BYTE_NS);
+pub(super) fn plan_search(rules: &Rules, facts: &SearchFacts) -> Route {
+    let scan_ns = facts.rows as f64 * (rules.scan_row_ns + facts.row_bytes as f64 * rules.scan_byte_ns);
+    let list_ns = facts.passing as f64 * (rules.list_row_ns + facts.row_bytes as f64 * rules.list_byte_ns);
     let (by_looking, looking_ns) =
         if facts.passing < facts.live && list_ns < scan_ns { (Route::List, list_ns) } else { (Route::Scan, scan_ns) };
     if facts.kind == IndexKind::Flat || facts.linked == 0 {
         return by_looking;
     }
     let share = facts.passing as f64 / facts.rows.max(1) as f64;
-    let (by_graph, graph_ns) = if share >= LEAST_SHARE_TO_DROP {
-        let effort = (facts.effort as f64 / share).ceil() as usize;
-        (Route::Graph { effort }, effort as f64 * GRAPH_STEP_NS)
+    // Only every so many of the nodes found will pass, so that many more have to be found.
+    let effort = (facts.effort as f64 / share.max(1e-9)).ceil();
+    let asked_for = facts.kind == IndexKind::Hnsw && share >= rules.graph_from_share;
+    if asked_for || effort * rules.graph_step_ns < looking_ns {
+        Route::Graph { effort: effort as usize }
     } else {
-        let steps = facts.effort as f64 / share.max(1e-9);
-        (Route::FilteredGraph { effort: facts.effort }, steps * GRAPH_STEP_NS * FILTERED_STEP_FACTOR)
-    };
-    // Whoever asked for a graph gets it, unless a filter leaves so little that the graph would be walked in vain.
-    let asked_for = facts.kind == IndexKind::Hnsw && matches!(by_graph, Route::Graph { .. });
-    if asked_for || graph_ns < looking_ns { by_graph } else { by_looking }
+        by_looking
+    }
 }
 
 /// How widely to search the graph for this many items, of which each has about so many vectors.
@@ -136,40 +161,21 @@ pub(super) enum UpkeepPlan {
     },
 }
 
-/// Fewer dead rows than this are not worth a new generation, however few are alive.
-const LEAST_DEAD: usize = 1_024;
-
-/// The share of dead rows from which on a new generation is made.
-const DEAD_SHARE: f64 = 0.2;
-
-/// Rows to wait for before they are linked. Linking shuffles, and the more there are the better that works; until then
-/// they are scanned, which for so few takes a tenth of a millisecond.
-const ABSORB_FROM: usize = 2_048;
-
-/// The most rows linked at one go, so that upkeep comes round to what is more urgent.
-const ABSORB_AT_MOST: usize = 8_192;
-
-/// The rows from which on a graph would be built even if it was only asked to be had.
-const GRAPH_FROM_ROWS: usize = 1_024;
-
-/// The default effort; where a graph starts to win depends on it.
-const USUAL_EFFORT: usize = 64;
-
 /// Decides what to do next.
-pub(super) fn plan_upkeep(facts: &UpkeepFacts) -> UpkeepPlan {
+pub(super) fn plan_upkeep(rules: &Rules, facts: &UpkeepFacts) -> UpkeepPlan {
     let rows = facts.live + facts.dead;
     let graph = match facts.kind {
         IndexKind::Flat => false,
-        IndexKind::Hnsw => facts.live >= GRAPH_FROM_ROWS,
+        IndexKind::Hnsw => facts.live >= rules.graph_from_rows,
         IndexKind::Auto => {
             // A graph that is there stays until it would clearly lose, so that a number near the border does not make
             // it come and go.
             let bonus = if facts.covered.is_some() { 2.0 } else { 1.0 };
-            let scan_ns = facts.live as f64 * (SCAN_ROW_NS + facts.row_bytes as f64 * SCAN_BYTE_NS);
-            scan_ns * bonus > USUAL_EFFORT as f64 * GRAPH_STEP_NS
+            let scan_ns = facts.live as f64 * (rules.scan_row_ns + facts.row_bytes as f64 * rules.scan_byte_ns);
+            scan_ns * bonus > USUAL_EFFORT as f64 * rules.graph_step_ns
         }
     };
-    if facts.dead >= LEAST_DEAD && facts.dead as f64 > rows as f64 * DEAD_SHARE {
+    if facts.dead >= rules.least_dead && facts.dead as f64 > rows as f64 * rules.dead_share {
         return UpkeepPlan::Compact { graph };
     }
     match facts.covered {
@@ -177,14 +183,14 @@ pub(super) fn plan_upkeep(facts: &UpkeepFacts) -> UpkeepPlan {
         None => UpkeepPlan::Nothing,
         Some(covered) => {
             let waiting = rows.saturating_sub(covered);
-            if waiting < ABSORB_FROM {
+            if waiting < rules.absorb_from {
                 UpkeepPlan::Nothing
             } else if waiting > covered {
                 // More are new than old: all anew, in one shuffled order, costs at most twice as much and makes a better
                 // graph than one that grew as the vectors happened to come.
                 UpkeepPlan::Build
             } else {
-                UpkeepPlan::Absorb(ABSORB_AT_MOST)
+                UpkeepPlan::Absorb(rules.absorb_at_most)
             }
         }
     }
@@ -215,5 +221,100 @@ impl fmt::Display for IndexKind {
             Self::Hnsw => "hnsw",
             Self::Auto => "auto",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: usize = 1_000_000;
+
+    fn facts() -> SearchFacts {
+        SearchFacts {
+            kind: IndexKind::Auto,
+            rows: ROWS,
+            live: ROWS,
+            passing: ROWS,
+            row_bytes: 320,
+            linked: ROWS,
+            effort: 64,
+        }
+    }
+
+    fn plan(facts: SearchFacts) -> Route {
+        plan_search(&Rules::default(), &facts)
+    }
+
+    #[test]
+    fn few_rows_are_scanned_and_many_searched_by_graph() {
+        assert_eq!(plan(facts()), Route::Graph { effort: 64 });
+        let few = SearchFacts { rows: 5_000, live: 5_000, passing: 5_000, linked: 5_000, ..facts() };
+        assert_eq!(plan(few), Route::Scan);
+        assert_eq!(plan(SearchFacts { kind: IndexKind::Hnsw, ..few }), Route::Graph { effort: 64 });
+        assert_eq!(plan(SearchFacts { kind: IndexKind::Flat, ..facts() }), Route::Scan);
+        assert_eq!(plan(SearchFacts { linked: 0, kind: IndexKind::Hnsw, ..facts() }), Route::Scan);
+    }
+
+    #[test]
+    fn the_stricter_the_filter_the_less_the_graph_is_worth() {
+        let passing = |one_in: usize| plan(SearchFacts { passing: ROWS / one_in, ..facts() });
+        assert_eq!(passing(2), Route::Graph { effort: 128 });
+        assert_eq!(passing(4), Route::Graph { effort: 256 });
+        assert_eq!(passing(100), Route::List);
+        assert_eq!(passing(1_000), Route::List);
+        assert_eq!(plan(SearchFacts { passing: 0, kind: IndexKind::Hnsw, ..facts() }), Route::List);
+    }
+
+    #[test]
+    fn dead_rows_widen_the_search() {
+        assert_eq!(plan(SearchFacts { live: 800_000, passing: 800_000, ..facts() }), Route::Graph { effort: 80 });
+    }
+
+    #[test]
+    fn no_facts_upset_the_plan() {
+        let none = SearchFacts { rows: 0, live: 0, passing: 0, linked: 0, effort: 0, ..facts() };
+        assert_eq!(plan(none), Route::Scan);
+        assert_eq!(plan(SearchFacts { linked: 7, ..none }), Route::Scan);
+        assert_eq!((default_effort(0, 0.0), default_effort(usize::MAX, 16.0)), (64, 4_096));
+        assert_eq!((rows_to_rank(0, f64::NAN), rows_to_rank(100, 2.0)), (256, 800));
+    }
+
+    fn upkeep(kind: IndexKind, live: usize, dead: usize, covered: Option<usize>) -> UpkeepPlan {
+        plan_upkeep(&Rules::default(), &UpkeepFacts { kind, live, dead, row_bytes: 320, covered })
+    }
+
+    #[test]
+    fn a_graph_is_built_when_it_pays() {
+        assert_eq!(upkeep(IndexKind::Auto, 10_000, 0, None), UpkeepPlan::Nothing);
+        assert_eq!(upkeep(IndexKind::Auto, 200_000, 0, None), UpkeepPlan::Build);
+        assert_eq!(upkeep(IndexKind::Hnsw, 10_000, 0, None), UpkeepPlan::Build);
+        assert_eq!(upkeep(IndexKind::Flat, 10_000_000, 0, None), UpkeepPlan::Nothing);
+        assert_eq!(upkeep(IndexKind::Hnsw, 100, 0, None), UpkeepPlan::Nothing);
+    }
+
+    #[test]
+    fn new_rows_are_absorbed_and_many_new_rows_make_a_new_graph() {
+        assert_eq!(upkeep(IndexKind::Auto, 200_000, 0, Some(200_000)), UpkeepPlan::Nothing);
+        assert_eq!(upkeep(IndexKind::Auto, 200_000, 0, Some(199_999)), UpkeepPlan::Nothing);
+        assert_eq!(upkeep(IndexKind::Auto, 200_000, 0, Some(190_000)), UpkeepPlan::Absorb(8_192));
+        assert_eq!(upkeep(IndexKind::Auto, 200_000, 0, Some(90_000)), UpkeepPlan::Build);
+    }
+
+    #[test]
+    fn more_than_a_fifth_dead_is_too_much() {
+        assert_eq!(upkeep(IndexKind::Hnsw, 8_000, 2_000, Some(10_000)), UpkeepPlan::Nothing);
+        assert_eq!(upkeep(IndexKind::Hnsw, 8_000, 2_001, Some(10_000)), UpkeepPlan::Compact { graph: true });
+        assert_eq!(upkeep(IndexKind::Flat, 8_000, 2_001, None), UpkeepPlan::Compact { graph: false });
+        assert_eq!(upkeep(IndexKind::Flat, 0, 1_024, None), UpkeepPlan::Compact { graph: false });
+        assert_eq!(upkeep(IndexKind::Flat, 10, 90, None), UpkeepPlan::Nothing, "too few to be worth it");
+    }
+
+    #[test]
+    fn names_are_read_and_written() {
+        for kind in [IndexKind::Flat, IndexKind::Hnsw, IndexKind::Auto] {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        assert!("tree".parse::<IndexKind>().is_err());
     }
 }

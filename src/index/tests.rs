@@ -1,0 +1,413 @@
+//! Does every kind of index answer like the exact one, whatever was done to it before?
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::planner::Rules;
+use super::*;
+
+/// Rules under which a handful of vectors goes through everything that takes thousands in earnest: a graph at once,
+/// searched even where a scan would be faster, linked bit by bit, and rebuilt.
+fn eager() -> Rules {
+    Rules {
+        scan_row_ns: 1e9,
+        list_row_ns: 1e9,
+        least_dead: 4,
+        graph_from_rows: 8,
+        absorb_from: 4,
+        absorb_at_most: 16,
+        ..Rules::default()
+    }
+}
+
+fn index(dims: usize, kind: IndexKind, rules: Rules) -> AdaptiveIndex {
+    let settings = IndexSettings { build_effort: 100, ..IndexSettings::new(dims).kind(kind) };
+    AdaptiveIndex::with_rules(&settings, rules).unwrap()
+}
+
+fn keep_up(index: &dyn VectorIndex) -> Vec<Upkeep> {
+    std::iter::from_fn(|| Some(index.maintain(&AtomicBool::new(false)))).take_while(|u| *u != Upkeep::Idle).collect()
+}
+
+fn random(rng: &mut StdRng, dims: usize) -> Embedding {
+    Embedding::unit((0..dims).map(|_| rng.random_range(-1.0_f32..1.0)).collect()).unwrap()
+}
+
+fn near(rng: &mut StdRng, centre: &Embedding, spread: f32) -> Embedding {
+    let noise = random(rng, centre.dims());
+    let parts = centre.as_slice().iter().zip(noise.as_slice());
+    Embedding::unit(parts.map(|(c, n)| c + n * spread).collect()).unwrap()
+}
+
+/// The share of the right answers found. As good as the last of the right ones, within what half precision can tell, is
+/// right too.
+fn recall(found: &[Scored], exact: &[Scored]) -> f64 {
+    let Some(last) = exact.last() else { return 1.0 };
+    let right: HashSet<ItemNo> = exact.iter().map(|s| s.item).collect();
+    let hits = found.iter().filter(|s| right.contains(&s.item) || s.score > last.score - 5e-4).count();
+    hits as f64 / exact.len() as f64
+}
+
+fn assert_well_formed(found: &[Scored], options: &SearchOptions<'_>) {
+    assert!(found.len() <= options.limit);
+    assert!(found.windows(2).all(|pair| pair[0].score >= pair[1].score), "best first");
+    assert_eq!(found.iter().map(|s| s.item).collect::<HashSet<_>>().len(), found.len(), "every item once");
+    assert!(found.iter().all(|s| options.admits(s.item)), "no item that the filter refuses");
+    assert!(found.iter().all(|s| (-1.0..=1.0).contains(&s.score)));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Upsert(u32, Vec<u8>),
+    Remove(u32),
+    Maintain,
+    Search { query: u8, limit: usize, allowed: Option<Vec<u32>>, excluded: Option<Vec<u32>>, min_score: Option<f32> },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let items = || option::weighted(0.4, vec(0_u32..60, 0..50));
+    prop_oneof![
+        6 => (0_u32..50, vec(any::<u8>(), 1..4)).prop_map(|(item, vectors)| Step::Upsert(item, vectors)),
+        2 => (0_u32..60).prop_map(Step::Remove),
+        1 => Just(Step::Maintain),
+        3 => (any::<u8>(), 0_usize..12, items(), items(), option::weighted(0.2, -0.5_f32..0.9)).prop_map(
+            |(query, limit, allowed, excluded, min_score)| Step::Search { query, limit, allowed, excluded, min_score }
+        ),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+    #[test]
+    fn answers_like_the_exact_index_whatever_was_done(
+        steps in vec(step(), 1..160),
+        kind in prop::sample::select(vec![IndexKind::Flat, IndexKind::Hnsw, IndexKind::Auto]),
+        eagerly in any::<bool>(),
+    ) {
+        const DIMS: usize = 24;
+        // Any of 256 vectors; drawn from so few, exact duplicates are common.
+        let vector = |number: u8| random(&mut StdRng::seed_from_u64(u64::from(number)), DIMS);
+        let index = index(DIMS, kind, if eagerly { eager() } else { Rules::default() });
+        let oracle = ExactIndex::new(DIMS).unwrap();
+        let (mut recalls, mut searches) = (0.0, 0);
+        for step in steps {
+            match step {
+                Step::Upsert(item, vectors) => {
+                    let vectors: Vec<Embedding> = vectors.into_iter().map(vector).collect();
+                    index.upsert(ItemNo(item), &vectors).unwrap();
+                    oracle.upsert(ItemNo(item), &vectors).unwrap();
+                }
+                Step::Remove(item) => prop_assert_eq!(index.remove(ItemNo(item)), oracle.remove(ItemNo(item))),
+                Step::Maintain => drop(index.maintain(&AtomicBool::new(false))),
+                Step::Search { query, limit, allowed, excluded, min_score } => {
+                    let allowed: Option<RoaringBitmap> = allowed.map(|items| items.into_iter().collect());
+                    let excluded: Option<RoaringBitmap> = excluded.map(|items| items.into_iter().collect());
+                    let (allowed, excluded) = (allowed.as_ref(), excluded.as_ref());
+                    let options = SearchOptions { limit, effort: None, allowed, excluded, min_score };
+                    let query = vector(query);
+                    let found = index.search(query.as_slice(), &options).unwrap();
+                    let exact = oracle.search(query.as_slice(), &options).unwrap();
+                    assert_well_formed(&found, &options);
+                    for s in &found {
+                        let own = oracle.get(s.item).iter().map(|v| v.cosine(&query)).fold(-1.0_f32, f32::max);
+                        prop_assert!((s.score - own).abs() < 1e-3, "the cosine of the item's best vector, {}", own);
+                    }
+                    if min_score.is_none() {
+                        prop_assert_eq!(found.len(), exact.len(), "never short");
+                    }
+                    recalls += recall(&found, &exact);
+                    searches += 1;
+                }
+            }
+            prop_assert_eq!(index.len(), oracle.len());
+            prop_assert_eq!(index.vectors(), oracle.vectors());
+        }
+        // The budget: a scan misses nothing, a graph of so few nodes next to nothing.
+        let least = if kind == IndexKind::Flat { 1.0 } else { 0.97 };
+        prop_assert!(recalls >= least * f64::from(searches) - 1e-9, "recall {} of {}", recalls, searches);
+    }
+}
+
+/// 5,000 vectors of 64 dimensions around 100 centres, in the order of the centres, and 100 queries.
+fn clustered() -> (Vec<Embedding>, Vec<Embedding>) {
+    let mut rng = StdRng::seed_from_u64(7);
+    let centres: Vec<Embedding> = (0..100).map(|_| random(&mut rng, 64)).collect();
+    let vectors = centres.iter().flat_map(|c| (0..50).map(|_| near(&mut rng, c, 0.5)).collect::<Vec<_>>()).collect();
+    let queries = centres.iter().map(|centre| near(&mut rng, centre, 0.5)).collect();
+    (vectors, queries)
+}
+
+fn mean_recall(index: &dyn VectorIndex, oracle: &dyn VectorIndex, queries: &[Embedding], o: &SearchOptions<'_>) -> f64 {
+    let total: f64 = queries
+        .iter()
+        .map(|query| {
+            let found = index.search(query.as_slice(), o).unwrap();
+            assert_well_formed(&found, o);
+            recall(&found, &oracle.search(query.as_slice(), o).unwrap())
+        })
+        .sum();
+    total / queries.len() as f64
+}
+
+#[test]
+fn clusters_are_found_under_every_filter() {
+    let (vectors, queries) = clustered();
+    let oracle = ExactIndex::new(64).unwrap();
+    let flat = index(64, IndexKind::Flat, Rules::default());
+    let mut graph = index(64, IndexKind::Hnsw, Rules::default());
+    for index in [&oracle as &dyn VectorIndex, &flat, &graph] {
+        for (item, vector) in (0..).zip(&vectors) {
+            index.upsert(ItemNo(item), std::slice::from_ref(vector)).unwrap();
+        }
+        keep_up(index);
+    }
+    assert_eq!((flat.stats().linked, graph.stats().linked), (0, 5_000));
+    // First as planned, then with the graph doing what the planner would rather leave to a list.
+    for rules in [Rules::default(), Rules { list_row_ns: 1e9, scan_row_ns: 1e9, ..Rules::default() }] {
+        graph.rules = rules;
+        for one_in in [1, 2, 10, 100] {
+            let allowed: RoaringBitmap = (0..5_000).step_by(one_in).collect();
+            let refused: RoaringBitmap = (0..5_000).filter(|item| !allowed.contains(*item)).collect();
+            let top = SearchOptions::top(10);
+            for options in [top.allowed(&allowed), top.excluded(&refused)] {
+                assert_eq!(mean_recall(&flat, &oracle, &queries[..50], &options), 1.0, "flat, one in {one_in}");
+                let recall = mean_recall(&graph, &oracle, &queries[..50], &options);
+                assert!(recall >= 0.95, "graph, one in {one_in}: {recall}");
+            }
+        }
+    }
+    // A filter at odds with the queries: what passes is nowhere near them.
+    let far: RoaringBitmap = (2_500..5_000).collect();
+    let recall = mean_recall(&graph, &oracle, &queries[..50], &SearchOptions::top(10).allowed(&far));
+    assert!(recall >= 0.95, "at odds: {recall}");
+}
+
+#[test]
+fn near_duplicates_that_come_one_cluster_after_the_other_are_found() {
+    let mut rng = StdRng::seed_from_u64(3);
+    let (oracle, graph) = (ExactIndex::new(64).unwrap(), index(64, IndexKind::Hnsw, Rules::default()));
+    let mut queries = Vec::new();
+    for cluster in 0..30 {
+        let centre = random(&mut rng, 64);
+        for place in 0..100 {
+            let vector = near(&mut rng, &centre, 0.05);
+            for index in [&oracle as &dyn VectorIndex, &graph] {
+                index.upsert(ItemNo(cluster * 100 + place), std::slice::from_ref(&vector)).unwrap();
+            }
+        }
+        queries.push(near(&mut rng, &centre, 0.05));
+        keep_up(&graph);
+    }
+    let recall = mean_recall(&graph, &oracle, &queries, &SearchOptions::top(10));
+    assert!(recall >= 0.97, "{recall}");
+}
+
+#[test]
+fn equal_vectors_share_a_node_and_are_all_found() {
+    let mut rng = StdRng::seed_from_u64(5);
+    let placeholder = random(&mut rng, 32);
+    let index = index(32, IndexKind::Hnsw, eager());
+    for item in 0..600 {
+        let vector = if item % 2 == 0 { placeholder.clone() } else { random(&mut rng, 32) };
+        index.upsert(ItemNo(item), &[vector]).unwrap();
+    }
+    assert_eq!(keep_up(&index), [Upkeep::Rebuilt(600)]);
+    assert_eq!(index.stats().folded, 299);
+    let all = index.search(placeholder.as_slice(), &SearchOptions::top(300)).unwrap();
+    assert!(all.len() == 300 && all.iter().all(|s| s.score > 0.9999 && s.item.0 % 2 == 0));
+    // The one whose node the others share goes; they stay.
+    for item in (0..590).step_by(2) {
+        assert!(index.remove(ItemNo(item)));
+    }
+    let left = index.search(placeholder.as_slice(), &SearchOptions::top(5)).unwrap();
+    assert_eq!(left.iter().map(|s| s.item.0).collect::<Vec<_>>(), [590, 592, 594, 596, 598]);
+}
+
+#[test]
+fn too_many_dead_vectors_make_a_new_generation() {
+    let mut rng = StdRng::seed_from_u64(6);
+    for kind in [IndexKind::Flat, IndexKind::Hnsw] {
+        let index = index(16, kind, Rules::default());
+        let vectors: Vec<Embedding> = (0..6_000).map(|_| random(&mut rng, 16)).collect();
+        for (item, vector) in (0..).zip(&vectors) {
+            index.upsert(ItemNo(item), std::slice::from_ref(vector)).unwrap();
+        }
+        keep_up(&index);
+        (0..1_300).for_each(|item| assert!(index.remove(ItemNo(item))));
+        let before = index.stats();
+        assert_eq!((before.items, before.dead), (4_700, 1_300));
+        let done = keep_up(&index);
+        let expected = if kind == IndexKind::Flat { Upkeep::Compacted(4_700) } else { Upkeep::Rebuilt(4_700) };
+        assert_eq!(done, [expected]);
+        let after = index.stats();
+        assert_eq!((after.items, after.vectors, after.dead), (4_700, 4_700, 0));
+        assert!(after.bytes < before.bytes);
+        let found = index.search(vectors[5_000].as_slice(), &SearchOptions::top(1)).unwrap();
+        assert_eq!(found[0].item, ItemNo(5_000));
+    }
+}
+
+#[test]
+fn upkeep_that_is_stopped_changes_nothing() {
+    let mut rng = StdRng::seed_from_u64(8);
+    let index = index(16, IndexKind::Hnsw, eager());
+    for item in 0..100 {
+        index.upsert(ItemNo(item), &[random(&mut rng, 16)]).unwrap();
+    }
+    let stop = AtomicBool::new(true);
+    assert_eq!(index.maintain(&stop), Upkeep::Stopped);
+    assert_eq!(index.stats().linked, 0);
+    assert_eq!(index.search(&[1.0; 16], &SearchOptions::top(200)).unwrap().len(), 100);
+    keep_up(&index);
+    (0..50).for_each(|item| assert!(index.remove(ItemNo(item))));
+    assert_eq!(index.maintain(&stop), Upkeep::Stopped);
+    assert_eq!((index.stats().dead, index.len()), (50, 50));
+}
+
+/// While one thread replaces items and another rebuilds, every answer is of one moment, and no change is lost.
+#[test]
+fn a_search_never_sees_half_an_item() {
+    const DIMS: usize = 8;
+    const CHANGING: u32 = 20;
+    const STEADY: std::ops::Range<u32> = 20..40;
+    let axis =
+        |place: usize| Embedding::unit((0..DIMS).map(|dim| if dim == place { 1.0 } else { 0.01 }).collect()).unwrap();
+    let axes = [axis(0), axis(1), axis(2)];
+    let queries: Vec<&[f32]> = axes.iter().map(Embedding::as_slice).collect();
+    for kind in [IndexKind::Flat, IndexKind::Hnsw] {
+        let index = index(DIMS, kind, eager());
+        let put = |item: u32, place: usize| index.upsert(ItemNo(item), &vec![axis(place); 4]).unwrap();
+        (0..CHANGING).for_each(|item| put(item, 0));
+        STEADY.for_each(|item| put(item, 2));
+        // Everyone goes on until upkeep and the searches have had their share, however the threads are scheduled.
+        let (generations, searches) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        // A thread that fails ends the others.
+        let over = AtomicBool::new(false);
+        let enough = || over.load(Relaxed) || generations.load(Relaxed) >= 25 && searches.load(Relaxed) >= 250;
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let _end = EndOnDrop(&over);
+                let mut rng = StdRng::seed_from_u64(9);
+                let mut places = vec![0; CHANGING as usize];
+                while !enough() {
+                    for _ in 0..10 {
+                        let item = rng.random_range(0..CHANGING);
+                        places[item as usize] = 1 - places[item as usize];
+                        put(item, places[item as usize]);
+                        let guest = 40 + rng.random_range(0..5);
+                        if rng.random() {
+                            put(guest, 2);
+                        } else {
+                            index.remove(ItemNo(guest));
+                        }
+                    }
+                    for (item, place) in (0..).zip(&places) {
+                        let vectors = index.get(ItemNo(item));
+                        assert!(vectors.len() == 4 && vectors.iter().all(|v| v.cosine(&axes[*place]) > 0.99));
+                    }
+                }
+            });
+            scope.spawn(|| {
+                let _end = EndOnDrop(&over);
+                while !enough() {
+                    if matches!(index.maintain(&AtomicBool::new(false)), Upkeep::Rebuilt(_) | Upkeep::Compacted(_)) {
+                        generations.fetch_add(1, Relaxed);
+                    }
+                    std::thread::yield_now();
+                }
+            });
+            let _end = EndOnDrop(&over);
+            while !enough() {
+                let found = index.search_many(&queries, &SearchOptions::top(100)).unwrap();
+                let there = |place: usize| -> HashSet<u32> {
+                    found[place].iter().filter(|s| s.score > 0.9).map(|s| s.item.0).collect()
+                };
+                let (zeros, ones, twos) = (there(0), there(1), there(2));
+                for item in 0..CHANGING {
+                    assert!(
+                        zeros.contains(&item) != ones.contains(&item),
+                        "{item} is at one place: {zeros:?} {ones:?}"
+                    );
+                }
+                assert!(STEADY.into_iter().all(|item| twos.contains(&item)), "{twos:?}");
+                searches.fetch_add(1, Relaxed);
+            }
+        });
+        keep_up(&index);
+        assert_eq!(index.vectors(), index.len() * 4);
+    }
+}
+
+struct EndOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+#[test]
+fn several_threads_can_build() {
+    let (vectors, queries) = clustered();
+    let settings = IndexSettings { build_threads: 3, ..IndexSettings::new(64).kind(IndexKind::Hnsw) };
+    let (index, oracle) = (AdaptiveIndex::new(&settings).unwrap(), ExactIndex::new(64).unwrap());
+    for index in [&index as &dyn VectorIndex, &oracle] {
+        for (item, vectors) in (0..).zip(vectors.chunks(5).take(400)) {
+            index.upsert(ItemNo(item), vectors).unwrap();
+        }
+    }
+    assert_eq!(keep_up(&index), [Upkeep::Rebuilt(2_000)]);
+    let recall = mean_recall(&index, &oracle, &queries, &SearchOptions::top(10));
+    assert!(recall >= 0.95, "{recall}");
+}
+
+#[test]
+fn what_cannot_be_right_is_refused() {
+    assert_eq!(open(&IndexSettings::new(0)).unwrap_err(), IndexError::UnusableDims(0));
+    assert_eq!(open(&IndexSettings::new(MAX_DIMS + 1)).unwrap_err(), IndexError::UnusableDims(MAX_DIMS + 1));
+    let good = Embedding::unit(vec![1.0, 2.0]).unwrap();
+    let flat = open(&IndexSettings::new(2)).unwrap();
+    let exact: Arc<dyn VectorIndex> = Arc::new(ExactIndex::new(2).unwrap());
+    for index in [flat, exact] {
+        assert_eq!(index.upsert(ItemNo(1), &[]), Err(IndexError::VectorCount(0)));
+        assert_eq!(index.upsert(ItemNo(1), &vec![good.clone(); 17]), Err(IndexError::VectorCount(17)));
+        let long = Embedding::unit(vec![1.0; 3]).unwrap();
+        let odd = IndexError::Dimensions { expected: 2, found: 3 };
+        assert_eq!(index.upsert(ItemNo(1), &[good.clone(), long.clone()]), Err(odd));
+        assert!(index.is_empty(), "nothing of it was taken in");
+        assert_eq!(index.search(long.as_slice(), &SearchOptions::top(1)), Err(odd));
+        assert_eq!(index.search(&[0.0, 0.0], &SearchOptions::top(1)), Err(IndexError::NoDirection));
+        assert_eq!(index.search(&[f32::NAN, 0.0], &SearchOptions::top(1)), Err(IndexError::NoDirection));
+        assert_eq!(index.search(&[5.0, 0.0], &SearchOptions::top(1)), Ok(vec![]));
+        index.upsert(ItemNo(u32::MAX), std::slice::from_ref(&good)).unwrap();
+        assert_eq!(index.search(&[5.0, 10.0], &SearchOptions::top(usize::MAX)).unwrap().len(), 1);
+        assert_eq!(index.search(&[5.0, 10.0], &SearchOptions::top(0)), Ok(vec![]));
+        assert!(index.vector(ItemNo(u32::MAX)).unwrap().cosine(&good) > 0.9999);
+        assert_eq!(index.vector(ItemNo(0)), None);
+    }
+}
+
+#[test]
+fn an_item_is_scored_by_its_best_vector() {
+    let index = open(&IndexSettings::new(2)).unwrap();
+    let vector = |x, y| Embedding::unit(vec![x, y]).unwrap();
+    index.upsert(ItemNo(1), &[vector(0.0, 1.0), vector(1.0, 0.1)]).unwrap();
+    index.upsert(ItemNo(2), &[vector(1.0, 1.0)]).unwrap();
+    let found = index.search(&[2.0, 0.0], &SearchOptions::top(10)).unwrap();
+    assert_eq!(found.iter().map(|s| s.item.0).collect::<Vec<_>>(), [1, 2]);
+    assert!((found[0].score - vector(1.0, 0.1).cosine(&vector(1.0, 0.0))).abs() < 1e-3);
+    let both = index.search_many(&[&[2.0, 0.0], &[0.0, 3.0]], &SearchOptions::top(1)).unwrap();
+    assert_eq!(both.len(), 2);
+    assert!(both.iter().all(|found| found[0].item == ItemNo(1)));
+    let far: BTreeMap<u32, f32> = found.iter().map(|s| (s.item.0, s.score)).collect();
+    let close = SearchOptions::top(10).min_score(0.8);
+    assert!(far[&2] < 0.8);
+    assert_eq!(index.search(&[2.0, 0.0], &close).unwrap().len(), 1);
+}
