@@ -39,4 +39,6 @@ pub mod api;
 
 pub mod simulation;
 
+pub mod evaluation;
+
 pub mod cli;

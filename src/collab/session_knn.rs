@@ -21,8 +21,14 @@ const REPEAT: u32 = 1 << 31;
 /// How many of the session's last positions look for neighbours.
 const QUERY_POSITIONS: usize = 4;
 
+/// What each step back leaves of a position's weight.
+const POSITION_DECAY: f32 = 0.6;
+
 /// By how much a neighbour counts less for each position between its match and the present.
-const MATCH_DECAY: f32 = 0.1;
+const MATCH_DECAY: f32 = 0.2;
+
+/// By how much an item counts less for each position beyond the first between it and the shared item.
+const DISTANCE_DECAY: f32 = 0.5;
 
 /// Incremental session-kNN. Readable while it is updated; an update takes about a microsecond.
 #[derive(Debug)]
@@ -167,7 +173,7 @@ impl SessionKnn {
                 continue;
             }
             let Some(postings) = state.items.get(item.index()) else { continue };
-            let weight = (position + 1) as f32 / recent.len() as f32;
+            let weight = POSITION_DECAY.powi((recent.len() - 1 - position) as i32);
             let sessions = &postings.sessions;
             for &number in &sessions[sessions.len().saturating_sub(self.recency_sample)..] {
                 if Some(number) != excluded {
@@ -297,17 +303,21 @@ impl State {
                 continue;
             }
             let items = &self.sessions[self.slot(number)].items;
-            // The latest position of the asking session that the neighbour shares.
-            let distance = recent.iter().rev().position(|(item, _)| items.iter().any(|&own| own & !REPEAT == item.0));
-            let Some(distance) = distance else { continue };
-            weight_sum += overlap;
-            let vote = overlap * (1.0 - MATCH_DECAY * distance as f32);
+            // The latest position of the asking session that the neighbour shares, and where the neighbour has it.
+            let place = |item: ItemNo| items.iter().rposition(|&own| own & !REPEAT == item.0);
+            let matched = recent.iter().rev().enumerate().find_map(|(back, &(item, _))| Some((back, place(item)?)));
+            let Some((back, matched)) = matched else { continue };
+            // Case amplification with exponent 2.5.
+            let similarity = overlap * overlap * overlap.sqrt();
+            weight_sum += similarity;
+            let vote = similarity * (1.0 - MATCH_DECAY * back as f32);
             let mut before = u32::MAX;
-            for &own in items {
+            for (position, &own) in items.iter().enumerate() {
                 let item = own & !REPEAT;
-                let follow = if before == current.0 { overlap } else { 0.0 };
+                let follow = if before == current.0 { similarity } else { 0.0 };
                 if own & REPEAT == 0 {
-                    votes.add(item, vote, follow);
+                    let beyond = position.abs_diff(matched).saturating_sub(1);
+                    votes.add(item, vote / (1.0 + DISTANCE_DECAY * beyond as f32), follow);
                 } else if follow > 0.0 {
                     votes.add(item, 0.0, follow);
                 }

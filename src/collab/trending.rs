@@ -122,6 +122,13 @@ impl Trending {
         best
     }
 
+    /// The `limit` items with the most engagements ever, best first; the score is their number.
+    pub fn most_popular(&self, limit: usize) -> Vec<Scored> {
+        let global = self.global.read();
+        let best = global.boards[TRENDING_SCALES].0.iter().take(limit);
+        best.map(|&(total, item)| Scored { item: ItemNo(item), score: total as f32 }).collect()
+    }
+
     /// How popular each of `items` is at `now`, in their order, into `popularity`.
     pub fn look_up(&self, items: &[ItemNo], region: Option<&str>, now: Timestamp, popularity: &mut Vec<Popularity>) {
         popularity.clear();
