@@ -1,7 +1,8 @@
 //! How good are the lists on a click log?
 //!
-//! `evaluate_log TRAIN.tsv TEST.tsv [live|strict] [fitted|shipped]` — tab-separated `SessionId ItemId Time`. The first
-//! 70 % of the training sessions are learned, hazards are fitted to the others, and the test log is replayed.
+//! `evaluate_log TRAIN.tsv TEST.tsv [live|strict] [fitted|shipped|weights=FILE]` — tab-separated `SessionId ItemId Time`. The first
+//! 70 % of the training sessions are learned, hazards are fitted to the others, and the test log is replayed. `m=`,
+//! `k=`, `links=` and `l2=` change the recency sample, the neighbours, the links an item and the penalty; `out=FILE` writes the fitted weights.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::error::Error;
@@ -19,7 +20,9 @@ use upnext::ranking::{FitOptions, HazardModel, Schema, fit};
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [train, test, options @ ..] = arguments.as_slice() else {
-        println!("skipped: no log given; usage: evaluate_log TRAIN.tsv TEST.tsv [live|strict] [fitted|shipped]");
+        println!(
+            "skipped: no log given; usage: evaluate_log TRAIN.tsv TEST.tsv [live|strict] [fitted|shipped|weights=FILE]"
+        );
         return Ok(());
     };
     let has = |name: &str| options.iter().any(|o| o == name);
@@ -46,9 +49,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let collab = Collab::new(&limits);
     let schema = Schema::new(&Horizons::default());
     let replay = Replay { learning };
-    let model = if has("shipped") {
+    let weights = options.iter().find_map(|o| o.strip_prefix("weights="));
+    let model = if has("shipped") || weights.is_some() {
         replay.learn(&collab, &train.sessions);
-        HazardModel::shipped()?
+        match weights {
+            Some(path) => HazardModel::from_toml(&std::fs::read_to_string(path)?)?,
+            None => HazardModel::shipped()?,
+        }
     } else {
         let (early, late) = train.split(0.7);
         replay.learn(&collab, &early.sessions);
@@ -58,6 +65,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("drew {} examples, {:?}", examples.len(), started.elapsed());
         let (model, report) = fit(&examples, &FitOptions { l2: number("l2", 5.0), ..FitOptions::default() })?;
         eprintln!("{report:?}, {:?}", started.elapsed());
+        if let Some(out) = options.iter().find_map(|o| o.strip_prefix("out=")) {
+            std::fs::write(out, model.to_toml("Fitted to one log."))?;
+        }
         model
     };
     let results = measure(&collab, &test.sessions, &model, &MeasureOptions { k: 20, learning }, &mut NothingElse);

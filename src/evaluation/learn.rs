@@ -85,7 +85,7 @@ pub fn collect(
 
 /// Makes one of the sources that answered as if it had not.
 fn silence_one(answered: &mut Answered, random: &mut SmallRng) {
-    let mut sources = [
+    let sources = [
         &mut answered.session,
         &mut answered.transition,
         &mut answered.co_visitation,

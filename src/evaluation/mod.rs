@@ -9,11 +9,11 @@ mod gather;
 mod learn;
 mod measure;
 mod replay;
-// mod simulate;
+mod simulate;
 
 pub use click_log::{ClickLog, Columns, ItemNumbers, LogError, Session};
 pub use gather::{CandidateLimits, Gatherer, Moment, NothingElse, Surroundings};
 pub use learn::{LearnOptions, collect};
 pub use measure::{Calibration, HorizonResult, MeasureOptions, Ranker, RankerResult, measure};
 pub use replay::{Learning, Replay, Stop};
-// pub use simulate::{SimulatedLog, SimulatedSurroundings, SimulationSettings, mixture, simulate};
+pub use simulate::{SimulatedLog, SimulatedSurroundings, SimulationSettings, mixture, simulate};
