@@ -39,6 +39,8 @@ pub mod api;
 
 pub mod simulation;
 
+pub mod evaluation;
+
 pub mod app;
 
 pub mod cli;

@@ -144,3 +144,92 @@ fn distinct_latest(history: &[(ItemNo, Timestamp)]) -> impl Iterator<Item = Item
     };
     history.iter().enumerate().rev().take(64).filter(latest_of_each).map(|(_, &(item, _))| item).take(DISTINCT_LATEST)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Scored;
+
+    fn learn(collab: &Collab, session: u64, clicks: &[(u32, i64)]) {
+        let clicks: Vec<_> = clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect();
+        for (position, &(item, at)) in clicks.iter().enumerate() {
+            collab.observe(Engagement { session, item, at, region: Some("de"), history: &clicks[..position] });
+        }
+    }
+
+    fn items(best: &[Scored]) -> Vec<u32> {
+        best.iter().map(|s| s.item.0).collect()
+    }
+
+    #[test]
+    fn one_event_changes_every_answer() {
+        let collab = Collab::new(&CollabLimits::default());
+        learn(&collab, 1, &[(1, 0), (2, 10), (3, 100)]);
+        let history = [(ItemNo(1), Timestamp(0))];
+        let (mut best, mut transition) = (Vec::new(), TransitionScratch::default());
+        collab.transitions.candidates(&history, 10, &mut transition, &mut best);
+        assert_eq!(items(&best), [2, 3]);
+        let counts = transition.counts(ItemNo(2));
+        assert!((counts.within[0] - 1.0 / 3.0).abs() < 1e-6 && counts.within[2] == counts.within[0], "{counts:?}");
+        assert_eq!(counts.within_ratio, 0.5);
+        assert_eq!(transition.counts(ItemNo(3)).within[2], 0.0, "it came after 100 s");
+        assert!(transition.counts(ItemNo(3)).any > 0.0);
+        assert_eq!(transition.counts(ItemNo(9)), TransitionCounts::default());
+
+        collab.transitions.candidates(&[(ItemNo(2), Timestamp(0))], 10, &mut transition, &mut best);
+        assert_eq!(items(&best), [3], "transitions have a direction");
+        assert!(transition.counts(ItemNo(1)).backward > 0.0);
+
+        let mut together = CoVisitationScratch::default();
+        collab.co_visitation.candidates(&[(ItemNo(2), Timestamp(0))], 10, &mut together, &mut best);
+        assert_eq!(items(&best), [1, 3], "co-visitation has none");
+        assert!((together.score(ItemNo(1)) - 1.0 / 3.0).abs() < 1e-6);
+
+        let (mut knn, mut best) = (SessionKnnScratch::default(), Vec::new());
+        collab.session_knn.candidates(&history, None, 10, &mut knn, &mut best);
+        assert_eq!(items(&best), [2, 3]);
+        assert_eq!(collab.trending.candidates(Some("de"), Timestamp(200_000), 10).len(), 3);
+
+        collab.forget_item(ItemNo(2));
+        collab.transitions.candidates(&history, 10, &mut transition, &mut best);
+        assert_eq!(items(&best), [3]);
+        assert_eq!(collab.trending.candidates(None, Timestamp(200_000), 10).len(), 2);
+    }
+
+    #[test]
+    fn an_empty_history_asks_for_nothing() {
+        let collab = Collab::new(&CollabLimits::default());
+        learn(&collab, 1, &[(1, 0), (2, 10)]);
+        let mut best = vec![Scored { item: ItemNo(1), score: 1.0 }];
+        collab.transitions.candidates(&[], 10, &mut TransitionScratch::default(), &mut best);
+        assert!(best.is_empty());
+        collab.co_visitation.candidates(&[], 10, &mut CoVisitationScratch::default(), &mut best);
+        collab.session_knn.candidates(&[], None, 10, &mut SessionKnnScratch::default(), &mut best);
+        assert!(best.is_empty());
+    }
+
+    #[test]
+    fn many_threads_read_while_one_writes() {
+        let collab = Collab::new(&CollabLimits { sessions: 64, ..CollabLimits::default() });
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..2_000).for_each(|n| learn(&collab, n, &[(n as u32 % 50, 0), (n as u32 % 49, 5)])));
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let (mut scratch, mut best) = (SessionKnnScratch::default(), Vec::new());
+                    for n in 0..2_000 {
+                        let history = [(ItemNo(n % 50), Timestamp(0))];
+                        collab.session_knn.candidates(&history, Some(u64::from(n)), 20, &mut scratch, &mut best);
+                        assert!(best.iter().all(|s| s.score.is_finite()));
+                    }
+                });
+            }
+        });
+        assert_eq!(collab.session_knn.sessions(), 64);
+    }
+
+    #[test]
+    fn distinct_items_come_latest_first() {
+        let history: Vec<_> = [1, 2, 1, 3, 3, 4, 5, 6, 7].map(|item| (ItemNo(item), Timestamp(0))).into();
+        assert_eq!(distinct_latest(&history).map(|i| i.0).collect::<Vec<_>>(), [7, 6, 5, 4, 3, 1]);
+    }
+}

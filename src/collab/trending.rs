@@ -122,6 +122,13 @@ impl Trending {
         best
     }
 
+    /// The `limit` items with the most engagements ever, best first; the score is their number.
+    pub fn most_popular(&self, limit: usize) -> Vec<Scored> {
+        let global = self.global.read();
+        let best = global.boards[TRENDING_SCALES].0.iter().take(limit);
+        best.map(|&(total, item)| Scored { item: ItemNo(item), score: total as f32 }).collect()
+    }
+
     /// How popular each of `items` is at `now`, in their order, into `popularity`.
     pub fn look_up(&self, items: &[ItemNo], region: Option<&str>, now: Timestamp, popularity: &mut Vec<Popularity>) {
         popularity.clear();
@@ -292,5 +299,98 @@ impl Board {
         let before = self.0.len();
         self.0.retain(|&(_, other)| other != item);
         self.0.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> CollabLimits {
+        CollabLimits { trending_half_lives_s: [60.0, 3_600.0, 86_400.0], regions: 2, ..CollabLimits::default() }
+    }
+
+    fn at(seconds: f64) -> Timestamp {
+        Timestamp::from_seconds(1.7e9 + seconds)
+    }
+
+    fn look_up(trending: &Trending, item: u32, region: Option<&str>, now: Timestamp) -> Popularity {
+        let mut found = Vec::new();
+        trending.look_up(&[ItemNo(item)], region, now, &mut found);
+        found[0]
+    }
+
+    #[test]
+    fn counts_halve_with_their_half_life_in_any_order() {
+        let trending = Trending::new(&limits());
+        for seconds in [60.0, 0.0] {
+            trending.observe(ItemNo(3), at(seconds), None);
+        }
+        let found = look_up(&trending, 3, None, at(120.0));
+        assert_eq!(found.total, 2.0);
+        assert!((found.recent[0] - 0.75).abs() < 1e-4, "{found:?}");
+        assert!((found.recent[2] - 2.0).abs() < 0.01);
+        assert_eq!(found.last_touched, Some(at(60.0)));
+        assert_eq!(look_up(&trending, 99, Some("de"), at(0.0)), Popularity::default());
+    }
+
+    #[test]
+    fn boards_agree_with_a_full_sort() {
+        let trending = Trending::new(&limits());
+        let mut state = 9_u64;
+        for n in 0..20_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let item = ((state >> 33) % 700) as u32;
+            trending.observe(ItemNo(item * item % 701), at(f64::from(n) * 3.0), None);
+        }
+        trending.forget_item(ItemNo(1));
+        let global = trending.global.read();
+        for (index, board) in global.boards.iter().enumerate() {
+            let mut expected: Vec<f64> = global
+                .items
+                .iter()
+                .filter(|c| c.total > 0.0)
+                .map(|c| c.levels.get(index).copied().unwrap_or(c.total))
+                .collect();
+            expected.sort_unstable_by(|a, b| b.total_cmp(a));
+            expected.truncate(BOARD);
+            assert_eq!(board.0.iter().map(|&(level, _)| level).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_new_and_hot_comes_up_and_regions_differ() {
+        let trending = Trending::new(&limits());
+        for n in 0..50 {
+            trending.observe(ItemNo(1), at(f64::from(n)), Some("de"));
+        }
+        for n in 0..40 {
+            trending.observe(ItemNo(2), at(90_000.0 + f64::from(n)), Some("fr"));
+        }
+        let now = at(90_060.0);
+        let best = |region| trending.candidates(region, now, 5).iter().map(|s| s.item.0).collect::<Vec<_>>();
+        assert_eq!(best(None), [2, 1]);
+        assert_eq!(best(Some("de")), [1, 2]);
+        assert_eq!(trending.most_popular(1)[0].item, ItemNo(1));
+        assert!(look_up(&trending, 2, Some("fr"), now).in_region > 39.0);
+        assert_eq!(look_up(&trending, 2, Some("de"), now).in_region, 0.0);
+        // Two regions are the bound; a third has to wait until one is idle.
+        trending.observe(ItemNo(3), at(60_000.0), Some("xx"));
+        assert_eq!(look_up(&trending, 3, Some("xx"), now).in_region, 0.0);
+        trending.observe(ItemNo(3), at(200_000.0), Some("xx"));
+        assert!(look_up(&trending, 3, Some("xx"), at(200_000.0)).in_region > 0.9);
+        trending.observe(ItemNo(3), now, Some(&"x".repeat(1000)));
+        assert_eq!(trending.events(), 93);
+    }
+
+    #[test]
+    fn a_region_keeps_its_popular_items() {
+        let trending = Trending::new(&CollabLimits { items_per_region: 256, ..limits() });
+        for n in 0..2_000_u32 {
+            trending.observe(ItemNo(7), at(0.0), Some("de"));
+            trending.observe(ItemNo(100 + n), at(0.0), Some("de"));
+        }
+        assert!(trending.regions.read()["de"].levels.len() <= 256);
+        assert!((look_up(&trending, 7, Some("de"), at(0.0)).in_region - 2_000.0).abs() < 1.0);
     }
 }

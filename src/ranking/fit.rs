@@ -244,9 +244,9 @@ impl Problem<'_> {
             sum.gradient.iter_mut().zip(block.gradient).for_each(|(s, b)| *s += b);
             sum.hessian.iter_mut().zip(block.hessian).for_each(|(s, b)| *s += b);
         }
-        for column in 0..size - 1 {
-            sum.loss += 0.5 * self.l2 * weights[column] * weights[column];
-            sum.gradient[column] += self.l2 * weights[column];
+        for (column, weight) in weights[..size - 1].iter().enumerate() {
+            sum.loss += 0.5 * self.l2 * weight * weight;
+            sum.gradient[column] += self.l2 * weight;
             // A feature that never varies has nothing but zeros here; the floor keeps its weight at 0.
             sum.hessian[column * size + column] += self.l2.max(1e-9);
         }
@@ -354,4 +354,106 @@ fn solve_positive_definite(matrix: &[f64], right: &[f64]) -> Option<Vec<f64>> {
         return Some(x);
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Horizons, ItemNo};
+    use crate::ranking::{Answered, Candidate, FeatureMatrix, Predictions, RequestContext};
+    use rand::rngs::SmallRng;
+    use rand::{Rng, SeedableRng};
+
+    const TRUE_SLOPE: f64 = 1.5;
+    const TRUE_INTERCEPTS: [f64; 3] = [-3.0, -2.5, -2.0];
+
+    /// Requests in which only the follow share matters, with known hazards.
+    fn examples(requests: usize, seed: u64, weight_of_quiet: f32) -> Examples {
+        let schema = Schema::new(&Horizons::default());
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut examples = Examples::new(&schema);
+        let answered = Answered { session: true, ..Answered::default() };
+        let context = RequestContext { answered, ..RequestContext::default() };
+        let mut matrix = FeatureMatrix::default();
+        for _ in 0..requests {
+            let share: f32 = random.random_range(0.0..1.0);
+            let candidate = Candidate { session_follow_share: share, ..Candidate::new(ItemNo(0)) };
+            matrix.assemble(&schema, &context, &[candidate]);
+            let hazard = |k: usize| sigmoid(TRUE_INTERCEPTS[k] + TRUE_SLOPE * f64::from(share));
+            let engaged = (0..3).find(|&k| random.random_bool(hazard(k)));
+            let lag_s = engaged.map(|k| [10.0, 20.0, 45.0][k]);
+            match lag_s {
+                Some(_) => examples.push(matrix.row(0), lag_s, 1.0),
+                None if random.random_bool(f64::from(1.0 / weight_of_quiet)) => {
+                    examples.push(matrix.row(0), None, weight_of_quiet);
+                }
+                None => {}
+            }
+        }
+        examples
+    }
+
+    fn check_recovered(model: &HazardModel) {
+        let column = model.schema().names().iter().position(|n| n == "session_follow_share").unwrap();
+        for (k, true_intercept) in TRUE_INTERCEPTS.into_iter().enumerate() {
+            let p = model.parameters();
+            let slope = p.weights[k][column] / p.sd[k][column];
+            let intercept = p.intercepts[k] - slope * p.mean[k][column];
+            assert!((slope - TRUE_SLOPE).abs() < 0.25, "interval {k}: slope {slope}");
+            assert!((intercept - true_intercept).abs() < 0.2, "interval {k}: intercept {intercept}");
+            let others = p.weights[k].iter().enumerate().filter(|(c, _)| *c != column);
+            assert!(others.into_iter().all(|(_, w)| w.abs() < 1e-6), "features that never vary weigh nothing");
+        }
+    }
+
+    #[test]
+    fn known_hazards_are_recovered_whether_or_not_the_quiet_are_sampled() {
+        let options = FitOptions { l2: 1.0, ..FitOptions::default() };
+        check_recovered(&fit(&examples(30_000, 1, 1.0), &options).unwrap().0);
+        check_recovered(&fit(&examples(60_000, 2, 4.0), &options).unwrap().0);
+    }
+
+    #[test]
+    fn the_same_examples_give_the_same_weights() {
+        let examples = examples(6_000, 3, 1.0);
+        let (first, report) = fit(&examples, &FitOptions::default()).unwrap();
+        let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        let (second, _) = one_thread.install(|| fit(&examples, &FitOptions::default())).unwrap();
+        assert_eq!(first, second);
+        assert!(report.steps.iter().all(|&steps| steps < 12), "Newton takes few steps: {:?}", report.steps);
+        assert_eq!(report.at_risk[1] + report.engagements[0], report.at_risk[0]);
+    }
+
+    #[test]
+    fn one_sided_examples_are_refused() {
+        let schema = Schema::new(&Horizons::default());
+        let mut examples = Examples::new(&schema);
+        assert!(matches!(fit(&examples, &FitOptions::default()), Err(FitError::OneSided { interval: 0, .. })));
+        examples.push(&vec![0.0; schema.row_width()], Some(5.0), 1.0);
+        examples.push(&[1.0], Some(5.0), 1.0);
+        examples.push(&vec![0.0; schema.row_width()], None, f32::NAN);
+        assert_eq!(examples.len(), 1, "what has the wrong shape or weight is passed over");
+        assert!(fit(&examples, &FitOptions::default()).is_err());
+    }
+
+    #[test]
+    fn perfect_separation_and_copies_of_a_feature_stay_finite() {
+        let schema = Schema::new(&Horizons::default());
+        let mut examples = Examples::new(&schema);
+        for n in 0..400 {
+            let mut row = vec![0.0; schema.row_width()];
+            let outcome = n % 4;
+            row[1] = if outcome == 0 { 1.0 } else { 0.0 };
+            row[2] = row[1] * 3.0;
+            examples.push(&row, [Some(5.0), Some(20.0), Some(50.0), None][outcome], 1.0);
+        }
+        for l2 in [0.0, 5.0] {
+            let (model, _) = fit(&examples, &FitOptions { l2, ..FitOptions::default() }).unwrap();
+            let mut matrix = FeatureMatrix::default();
+            matrix.assemble(&schema, &RequestContext::default(), &[Candidate::new(ItemNo(0))]);
+            let mut predictions = Predictions::default();
+            model.predict(&matrix, &mut predictions);
+            assert!(predictions.probability(0, 2).is_finite());
+        }
+    }
 }

@@ -1,8 +1,9 @@
 //! How likely is an engagement with each candidate, and by when? Discrete-time hazards.
 //!
-//! The horizons cut time into intervals. Interval `q` has a hazard λ_q = σ(x_q), x_q linear in the features: the chance
-//! of an engagement in it, given none before. The chance of one by horizon `k` is 1 − Π_{q ≤ k} (1 − λ_q), which can
-//! only grow with the horizon. (Discrete-time survival analysis by logistic regression: Singer & Willett 1993.)
+//! The horizons cut time into intervals. The hazard of an interval, `λ = σ(x)` with `x` linear in the features, is the
+//! chance of an engagement in it, given none before. The chance of one by a horizon is `1 − Π (1 − λ)` over the
+//! intervals up to it, which can only grow with the horizon. (Discrete-time survival analysis by logistic regression:
+//! Singer & Willett 1993.)
 
 use super::features::FeatureMatrix;
 use super::schema::Schema;
@@ -250,4 +251,137 @@ fn dot(weights: &[f64], row: &[f32]) -> f64 {
         }
     }
     sums.iter().sum::<f64>() + tail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Horizons, ItemNo};
+    use crate::ranking::{Answered, Candidate, RequestContext, explain};
+    use proptest::prelude::*;
+
+    /// A model with the given weights (repeated as needed), standardised by something that is not 0 and 1.
+    fn model(seconds: Vec<u32>, weights: &[f64], intercept: f64) -> HazardModel {
+        let schema = Schema::new(&Horizons::new(seconds).unwrap());
+        let (intervals, width) = (schema.horizons().count(), schema.model_width());
+        let table = |first: usize| -> Vec<Vec<f64>> {
+            let number = |i: usize, k: usize| weights[(first + i + 7 * k) % weights.len()];
+            (0..intervals).map(|k| (0..width).map(|i| number(i, k)).collect()).collect()
+        };
+        let parameters = HazardParameters {
+            mean: table(3),
+            sd: vec![vec![2.0; width]; intervals],
+            weights: table(0),
+            intercepts: (0..intervals).map(|k| intercept - k as f64).collect(),
+        };
+        HazardModel::new(schema, parameters).unwrap()
+    }
+
+    fn matrix(schema: &Schema, scores: &[(f32, f32)]) -> FeatureMatrix {
+        let answered =
+            Answered { session: true, transition: true, visual: true, trending: true, ..Answered::default() };
+        let context = RequestContext { answered, session_length: 3, ..RequestContext::default() };
+        let candidates: Vec<Candidate> = scores
+            .iter()
+            .enumerate()
+            .map(|(item, &(a, b))| Candidate {
+                session_score: a,
+                forward: b,
+                transition_within: [b; 8],
+                visual: Some(a),
+                popularity: 100.0 * b,
+                ..Candidate::new(ItemNo(item as u32))
+            })
+            .collect();
+        let mut matrix = FeatureMatrix::default();
+        matrix.assemble(schema, &context, &candidates);
+        matrix
+    }
+
+    fn horizons() -> impl Strategy<Value = Vec<u32>> {
+        prop_oneof![Just(vec![15, 30, 60]), Just(vec![5]), Just((1..=8).collect::<Vec<u32>>())]
+    }
+
+    proptest! {
+        #[test]
+        fn probabilities_are_inside_and_grow_and_reasons_sum_to_the_score(
+            seconds in horizons(),
+            weights in proptest::collection::vec(-8.0_f64..8.0, 1..40),
+            intercept in -12.0_f64..6.0,
+            scores in proptest::collection::vec((0.0_f32..50.0, 0.0_f32..1.0), 1..6),
+        ) {
+            let model = model(seconds, &weights, intercept);
+            let matrix = matrix(model.schema(), &scores);
+            let mut predictions = Predictions::default();
+            model.predict(&matrix, &mut predictions);
+            prop_assert_eq!(predictions.len(), scores.len());
+            for candidate in 0..scores.len() {
+                let mut before = 0.0;
+                for horizon in 0..model.schema().horizons().count() {
+                    let p = predictions.probability(candidate, horizon);
+                    prop_assert!(p > 0.0 && p < 1.0 && p >= before, "{p} after {before}");
+                    before = p;
+                    let score = predictions.score(candidate, horizon);
+                    if p < 0.999_999 {
+                        prop_assert!((score - (p / (1.0 - p)).ln()).abs() < 1e-6, "the score is the log-odds");
+                    }
+                    let reasons = explain(&model, &matrix, &predictions, candidate, horizon);
+                    prop_assert!((reasons.sum() - score).abs() < 1e-6);
+                    prop_assert!(reasons.iter().all(|(_, r)| r.is_finite()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_horizons_reasons_are_the_plain_contributions() {
+        let model = model(vec![15, 30, 60], &[0.3, -0.1, 0.2], -4.0);
+        let matrix = matrix(model.schema(), &[(2.0, 0.2)]);
+        let mut predictions = Predictions::default();
+        model.predict(&matrix, &mut predictions);
+        let reasons = explain(&model, &matrix, &predictions, 0, 0);
+        let mut session = 0.0;
+        model.contributions(matrix.row(0), 0, |column, contribution| {
+            if model.schema().groups()[column] == crate::ranking::Group::Session {
+                session += contribution;
+            }
+        });
+        assert!((reasons.of(crate::ranking::Group::Session) - session).abs() < 1e-9);
+        assert_eq!(reasons.of(crate::ranking::Group::Metadata), 0.0, "no metadata, no reason");
+    }
+
+    #[test]
+    fn the_quadrature_hardly_needs_its_correction() {
+        let ends = [-1.0, -3.0, 0.5];
+        let starts = [-6.0, -5.0, -7.0];
+        let slopes = super::super::explain::mean_slopes(&starts, &ends);
+        let found: f64 = slopes.iter().zip(starts.iter().zip(&ends)).map(|(s, (a, b))| s * (b - a)).sum();
+        let moved = log_odds_by_horizon(&ends, 2) - log_odds_by_horizon(&starts, 2);
+        assert!((found - moved).abs() < 1e-6, "{found} for {moved}");
+    }
+
+    #[test]
+    fn shifts_move_the_log_odds() {
+        let model = model(vec![15, 30, 60], &[0.1], -4.0);
+        let matrix = matrix(model.schema(), &[(1.0, 0.1)]);
+        let (mut before, mut after) = (Predictions::default(), Predictions::default());
+        model.predict(&matrix, &mut before);
+        model.with_shifted_intercepts(&[0.5, f64::NAN]).predict(&matrix, &mut after);
+        assert!((after.hazards(0)[0] - before.hazards(0)[0] - 0.5).abs() < 1e-9);
+        assert_eq!(after.hazards(0)[1..], before.hazards(0)[1..]);
+    }
+
+    #[test]
+    fn numbers_that_are_no_model_are_refused() {
+        let good = model(vec![15, 30, 60], &[0.1], -4.0);
+        let refused = |change: &dyn Fn(&mut HazardParameters)| {
+            let mut parameters = good.parameters().clone();
+            change(&mut parameters);
+            HazardModel::new(good.schema().clone(), parameters).unwrap_err()
+        };
+        assert!(matches!(refused(&|p| p.sd[1][0] = 0.0), ModelError::BadNumber(name) if name == "session_known"));
+        assert!(matches!(refused(&|p| p.weights[2][1] = f64::NAN), ModelError::BadNumber(_)));
+        assert!(matches!(refused(&|p| p.intercepts[0] = f64::INFINITY), ModelError::BadNumber(_)));
+        assert!(matches!(refused(&|p| p.intercepts.truncate(2)), ModelError::Shape { found: 2, expected: 3, .. }));
+    }
 }

@@ -96,3 +96,34 @@ fn numbers(values: impl Iterator<Item = f64>) -> String {
     let texts: Vec<String> = values.map(|v| if v == 0.0 { "0.0".into() } else { format!("{v:.5e}") }).collect();
     format!("[{}]", texts.join(", "))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_weights_load_and_survive_a_round_trip() {
+        let model = HazardModel::shipped().unwrap();
+        assert_eq!(model.schema().horizons(), &Horizons::default());
+        let text = model.to_toml("First line.\n\nThird line.");
+        assert!(text.starts_with("# First line.\n#\n# Third line.\n"));
+        assert_eq!(HazardModel::from_toml(&text).unwrap(), model);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_named() {
+        let good = HazardModel::shipped().unwrap().to_toml("");
+        let error = |text: &str| HazardModel::from_toml(text).unwrap_err().to_string();
+        assert!(error(&good.replace("session_log =", "session_lag =")).contains("lack the feature `session_log`"));
+        assert!(error(&format!("{good}shoe_size = {{ mean = [], sd = [], weight = [] }}\n")).contains("`shoe_size`"));
+        assert!(error(&good.replace("version = 1", "version = 7")).contains("version 7"));
+        assert!(error(&good.replace("horizons_s = [15, 30, 60]", "horizons_s = [60, 30]")).contains("horizons"));
+        assert!(error(&good.replace("horizons_s = [15, 30, 60]", "horizons_s = [15, 30]")).contains("3 numbers"));
+        assert!(error("version = ").contains("cannot be read"));
+        let line = good.lines().find(|l| l.starts_with("session_log =")).unwrap();
+        let not_a_number = "session_log = { mean = [nan, 0.0, 0.0], sd = [1.0, 1.0, 1.0], weight = [0.0, 0.0, 0.0] }";
+        assert!(error(&good.replace(line, not_a_number)).contains("`session_log`"));
+        let short = "session_log = { mean = [0.0], sd = [1.0, 1.0, 1.0], weight = [0.0, 0.0, 0.0] }";
+        assert!(error(&good.replace(line, short)).contains("1 numbers"));
+    }
+}

@@ -371,7 +371,7 @@ impl Model {
             .windows(2)
             .map(|w| {
                 let count = u64::from(w[1] - w[0]);
-                let mut step = random.bits() % count.max(1) | 1;
+                let mut step = (random.bits() % count.max(1)) | 1;
                 while greatest_common_divisor(step, count) != 1 {
                     step += 2;
                 }

@@ -52,11 +52,6 @@ impl Canvas {
         Self { columns, rows, pixel, left, top, data: vec![super::colour::BLACK; columns * rows] }
     }
 
-    /// World units from one pixel to the next.
-    pub(super) fn pixel(&self) -> f32 {
-        self.pixel
-    }
-
     fn x_at(&self, column: usize) -> f32 {
         self.left + (column as f32 + 0.5) * self.pixel
     }
@@ -87,11 +82,6 @@ impl Canvas {
                 *pixel = change(x, y, *pixel);
             }
         }
-    }
-
-    /// Changes every pixel.
-    pub(super) fn everywhere(&mut self, change: impl FnMut(f32, f32, Colour) -> Colour) {
-        self.each([-1.0, -1.0, 3.0, 2.0], change);
     }
 
     /// Fills everything with a gradient from top to bottom.

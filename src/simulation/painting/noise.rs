@@ -29,7 +29,7 @@ pub(super) fn fractal(x: f32, y: f32, octaves: u32, seed: u32) -> f32 {
     let (mut sum, mut weight, mut total) = (0.0, 1.0, 0.0);
     let (mut x, mut y) = (x, y);
     for octave in 0..octaves {
-        sum += weight * noise(x, y, seed.wrapping_add(octave * 0x1000_193));
+        sum += weight * noise(x, y, seed.wrapping_add(octave * 0x0100_0193));
         total += weight;
         weight *= 0.5;
         // Turned a little, so that the lattices of the octaves do not line up.
@@ -50,22 +50,10 @@ pub(super) fn line(x: f32, seed: u32) -> f32 {
 pub(super) fn fractal_line(x: f32, octaves: u32, seed: u32) -> f32 {
     let (mut sum, mut weight, mut total, mut x) = (0.0, 1.0, 0.0, x);
     for octave in 0..octaves {
-        sum += weight * line(x, seed.wrapping_add(octave * 0x1000_193));
+        sum += weight * line(x, seed.wrapping_add(octave * 0x0100_0193));
         total += weight;
         weight *= 0.5;
         x = x * 2.03 + 5.7;
-    }
-    sum / total
-}
-
-/// Sharp crests along a line, in [0, 1): mountains.
-pub(super) fn ridges(x: f32, octaves: u32, seed: u32) -> f32 {
-    let (mut sum, mut weight, mut total, mut x) = (0.0, 1.0, 0.0, x);
-    for octave in 0..octaves {
-        sum += weight * (1.0 - (2.0 * line(x, seed.wrapping_add(octave * 0x1000_193)) - 1.0).abs());
-        total += weight;
-        weight *= 0.48;
-        x = x * 2.1 + 11.9;
     }
     sum / total
 }

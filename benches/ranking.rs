@@ -1,0 +1,150 @@
+//! How long does ranking take? Features, scores and re-ranking of 200 candidates; session-kNN on a million clicks.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use upnext::collab::{Collab, CollabLimits, Engagement, SessionKnnScratch};
+use upnext::domain::{Horizons, ItemNo, Timestamp};
+use upnext::evaluation::{Gatherer, Moment};
+use upnext::ranking::{
+    Answered, Candidate, FeatureMatrix, HazardModel, Predictions, RequestContext, Schema, explain, order, select,
+};
+
+const ITEMS: f64 = 50_000.0;
+const CLICKS: usize = 1_000_000;
+
+/// A generator that needs no crate and never changes.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Items in neighbourhoods, some far more popular than others.
+    fn item(&mut self, near: Option<ItemNo>) -> ItemNo {
+        match near {
+            Some(item) if self.next() < 0.7 => ItemNo((item.0 / 20) * 20 + (self.next() * 20.0) as u32),
+            Some(_) | None => ItemNo((self.next().powi(3) * ITEMS) as u32),
+        }
+    }
+}
+
+fn million_clicks() -> (Collab, Vec<Vec<(ItemNo, Timestamp)>>) {
+    let collab = Collab::new(&CollabLimits::default());
+    let mut random = Random(1);
+    let (mut queries, mut clicks, mut session) = (Vec::new(), 0, 0);
+    while clicks < CLICKS {
+        let mut history: Vec<(ItemNo, Timestamp)> = Vec::new();
+        while history.is_empty() || (random.next() < 0.8 && history.len() < 30) {
+            let item = random.item(history.last().map(|&(item, _)| item));
+            let at = Timestamp((clicks as i64) * 900);
+            collab.observe(Engagement { session, item, at, region: None, history: &history });
+            history.push((item, at));
+            clicks += 1;
+        }
+        session += 1;
+        if session % 400 == 0 {
+            queries.push(history);
+        }
+    }
+    (collab, queries)
+}
+
+fn ranking(criterion: &mut Criterion) {
+    let schema = Schema::new(&Horizons::default());
+    let model = HazardModel::shipped().expect("the shipped weights load");
+    let mut random = Random(2);
+    let mut candidates: Vec<Candidate> = Vec::new();
+    for number in 0..200 {
+        let mut candidate = Candidate::new(ItemNo(number));
+        candidate.session_score = random.next() as f32 * 10.0;
+        candidate.co_visitation = random.next() as f32 * 0.2;
+        candidate.forward = random.next() as f32 * 0.1;
+        candidate.transition_within = [random.next() as f32 * 0.1; 8];
+        candidate.transition_any = 0.2;
+        candidate.popularity = random.next() as f32 * 1_000.0;
+        candidate.visual = Some(random.next() as f32);
+        candidates.push(candidate);
+    }
+    let answered =
+        Answered { session: true, transition: true, co_visitation: true, visual: true, ..Answered::default() };
+    let context = RequestContext { answered, session_length: 5, ..RequestContext::default() };
+    let mut matrix = FeatureMatrix::default();
+    let mut predictions = Predictions::default();
+    let mut group = criterion.benchmark_group("200_candidates");
+    group.bench_function("assemble", |b| b.iter(|| matrix.assemble(&schema, &context, black_box(&candidates))));
+    matrix.assemble(&schema, &context, &candidates);
+    group.bench_function("predict", |b| b.iter(|| model.predict(black_box(&matrix), &mut predictions)));
+    model.predict(&matrix, &mut predictions);
+    group.bench_function("order_select_3_lists_of_10", |b| {
+        b.iter(|| {
+            for horizon in 0..3 {
+                let ranked = order(matrix.items(), &predictions, horizon);
+                black_box(select(
+                    &ranked,
+                    10,
+                    0.2,
+                    |item| item.0 % 9 != 0,
+                    |a, b| if a % 7 == b % 7 { 0.9 } else { 0.2 },
+                ));
+            }
+        });
+    });
+    group.bench_function("explain_one", |b| b.iter(|| explain(&model, &matrix, &predictions, black_box(7), 2)));
+    group.bench_function("assemble_predict_rerank", |b| {
+        b.iter(|| {
+            matrix.assemble(&schema, &context, black_box(&candidates));
+            model.predict(&matrix, &mut predictions);
+            for horizon in 0..3 {
+                let ranked = order(matrix.items(), &predictions, horizon);
+                black_box(select(&ranked, 10, 0.2, |_| true, |a, b| if a % 7 == b % 7 { 0.9 } else { 0.2 }));
+            }
+        });
+    });
+    group.finish();
+}
+
+fn million(criterion: &mut Criterion) {
+    let (collab, queries) = million_clicks();
+    let mut group = criterion.benchmark_group("million_clicks");
+    let (mut scratch, mut best) = (SessionKnnScratch::default(), Vec::new());
+    let mut turn = 0;
+    group.bench_function("session_knn", |b| {
+        b.iter(|| {
+            turn = (turn + 1) % queries.len();
+            collab.session_knn.candidates(&queries[turn], None, 80, &mut scratch, &mut best);
+        });
+    });
+    let mut gatherer = Gatherer::default();
+    group.bench_function("all_sources", |b| {
+        b.iter(|| {
+            turn = (turn + 1) % queries.len();
+            let history = &queries[turn];
+            let now = history.last().map_or(Timestamp(0), |&(_, at)| at);
+            gatherer.gather(&collab, &Moment { session: u64::MAX, history, now, region: None }, &[]);
+        });
+    });
+    let mut session = 1 << 40;
+    group.bench_function("observe", |b| {
+        b.iter(|| {
+            turn = (turn + 1) % queries.len();
+            session += 1;
+            if let Some((&(item, at), history)) = queries[turn].split_last() {
+                collab.observe(Engagement { session: session / 5, item, at, region: Some("de"), history });
+            }
+        });
+    });
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .sample_size(30)
+        .warm_up_time(std::time::Duration::from_millis(500))
+        .measurement_time(std::time::Duration::from_secs(2));
+    targets = ranking, million
+}
+criterion_main!(benches);
