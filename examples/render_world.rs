@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         frames = (0..12).map(|k| entry.artwork.frame_sized(f64::from(k) * 1.5, 320, 180)).collect();
         save(&folder.join(format!("frames-{theme}.png")), &contact_sheet(&frames, 4).ok_or("no pictures")?)?;
     }
-    let mixed: Vec<Pixels> = thumbnails.iter().step_by(5).cloned().take(48).collect();
+    let mixed: Vec<Pixels> = thumbnails.iter().step_by(5).take(48).cloned().collect();
     save(&folder.join("world.png"), &contact_sheet(&mixed, 6).ok_or("no pictures")?)?;
     for entry in catalogue.items().iter().take(20) {
         writeln!(

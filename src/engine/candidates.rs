@@ -305,7 +305,7 @@ impl Gathering<'_> {
             playing_left_s: duration_s
                 .zip(position_s)
                 .map(|(duration, position)| (f64::from(duration) - position).max(0.0) as f32),
-            motion_energy: trajectory.last().map(|_| trajectory.motion_energy() as f32),
+            motion_energy: trajectory.last().map(|_| trajectory.motion_energy()),
             scene_age_s: trajectory.last().map(|_| trajectory.scene_age_s() as f32),
             region_known: region.is_some(),
         }

@@ -75,7 +75,7 @@ impl Engine {
             attributes: AttributeIndex::new(),
             text: RwLock::new(TextIndex::default()),
             vectors,
-            sessions: SessionTable::new(options.session_limits.clone()),
+            sessions: SessionTable::new(options.session_limits),
             collab: Collab::new(&options.collab_limits),
             newest: RwLock::new(Newest::default()),
             model_id: embedder.model_id().to_owned(),

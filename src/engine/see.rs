@@ -270,6 +270,6 @@ fn embed_error(error: EmbedError) -> EngineError {
         EmbedError::QueueFull => EngineError::Busy { retry_after: RETRY_AFTER },
         EmbedError::DeadlinePassed => EngineError::DeadlinePassed,
         EmbedError::ShuttingDown => EngineError::ShuttingDown,
-        other => EngineError::Internal(other.to_string()),
+        EmbedError::WrongSize { .. } | EmbedError::Failed(_) => EngineError::Internal(error.to_string()),
     }
 }

@@ -495,14 +495,12 @@ impl Model {
         // A belt: each day the newest place moves on; the newest item has rank 0, yesterday's lie behind it. Quality, an
         // item's own, lets some fall asleep sooner than others.
         let newest = (day * self.options.turnover_per_day * count as f64) as u64;
-        let mut place = rank;
-        for attempt in 0..3 {
+        for (attempt, place) in (rank..rank + 3).enumerate() {
             let item = (newest + 2 * count - 1 - place % count) % count;
             let quality = unit(derive(self.seed ^ 0x0A11, u64::from(start) + item));
             if random.unit() < 0.15 + 0.85 * quality * quality || attempt == 2 {
                 return start + item as u32;
             }
-            place += 1;
         }
         start
     }

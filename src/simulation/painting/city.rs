@@ -177,7 +177,7 @@ fn signs(canvas: &mut Canvas, shot: &Shot, street: f32, neon: Colour, near: Colo
             let (w, h) = if wide > high { (0.014, high - 0.028) } else { (wide - 0.018, 0.014) };
             let form = shot.item_of(53 + k * 8 + letter, 4);
             let ink = colour.mix(WHITE, 0.55) * flicker;
-            canvas.stroke((lx, ly), (lx + w, if form % 2 == 0 { ly } else { ly + h }), 0.004, ink);
+            canvas.stroke((lx, ly), (lx + w, if form.is_multiple_of(2) { ly } else { ly + h }), 0.004, ink);
             canvas.stroke((lx + if form < 2 { 0.0 } else { w }, ly), (lx + w * 0.5, ly + h), 0.004, ink);
             canvas.stroke((lx, ly + h * 0.6), (lx + w, ly + h * 0.5), 0.003, ink);
         }
