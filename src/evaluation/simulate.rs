@@ -1,6 +1,7 @@
 //! What would people click, look at and watch? Seeded logs of many kinds, from which the shipped weights are learned.
 //!
-//! Items have a topic, a look, a popularity and a release date; people have favourite topics. A session walks from item
+//! Items have a topic, a look, a popularity and a release date; people have favourite topics, and come for a handful
+//! of items that are in fashion. A session walks from item
 //! to item: on to a usual successor, to something of the same cluster or topic (maybe the most alike of a few), back to
 //! something seen, to something popular, or away. Some sessions have frames on screen, which look like the current item and sometimes
 //! a little like the next one; some play media, and move on when it ends. [`mixture`] spans quiet and busy, small and
@@ -47,6 +48,10 @@ pub struct SimulationSettings {
     pub chain: f64,
     /// Share of steps within the item's cluster: what people compare with each other.
     pub cluster: f64,
+    /// Share of steps within what the session came for: a handful of items that others came for, too.
+    pub intent: f64,
+    /// Days for which an intent is in fashion.
+    pub intent_days: f64,
     /// Share of steps within the topic.
     pub topic: f64,
     /// Share of steps back to an item of the session.
@@ -88,8 +93,31 @@ struct SimulatedItem {
     successors: [usize; 3],
 }
 
+/// Draws until something comes that the session has not seen, a few times at most: who goes on wants something new, and
+/// who goes back does so on purpose.
+fn unseen(clicks: &[(ItemNo, Timestamp)], mut draw: impl FnMut() -> usize) -> usize {
+    let mut drawn = draw();
+    for _ in 0..4 {
+        if clicks.iter().all(|(item, _)| item.index() != drawn) {
+            break;
+        }
+        drawn = draw();
+    }
+    drawn
+}
+
+/// What people come for during some days.
+#[derive(Debug, Clone)]
+struct Intent {
+    items: [usize; 8],
+    begins_s: f64,
+    ends_s: f64,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Visit {
+    /// What the session came for, most wanted first.
+    wanted: [usize; 8],
     favourites: [usize; 3],
     has_frames: bool,
     plays: bool,
@@ -111,8 +139,10 @@ pub fn mixture(count: usize, sessions_each: usize, seed: u64) -> Vec<SimulationS
     (0..count)
         .map(|_| {
             let mut between = |low: f64, high: f64| random.random_range(low..high);
-            // How steps are shared out is drawn as a whole, so that each kind of step dominates somewhere.
-            let kinds: [f64; 5] = [1.2, 2.0, 1.0, 0.5, 0.3].map(|much| much * -between(0.02_f64, 1.0).ln());
+            // How steps are shared out is drawn as a whole, so that each kind of step dominates somewhere. Steps back
+            // differ most from site to site, and how seen items fare with them; taken for granted, they spoil lists
+            // elsewhere, so they are rare here.
+            let kinds: [f64; 6] = [1.2, 1.2, 0.3, 0.4, 0.25, 1.6].map(|much| much * -between(0.02_f64, 1.0).ln());
             let all: f64 = kinds.iter().sum();
             let media = between(0.0, 1.0) < 0.5;
             let items = between(600.0_f64.ln(), 12_000.0_f64.ln()).exp();
@@ -129,6 +159,8 @@ pub fn mixture(count: usize, sessions_each: usize, seed: u64) -> Vec<SimulationS
                 cluster: kinds[1] / all,
                 repeat: kinds[2] / all,
                 topic: kinds[3] / all,
+                intent: kinds[5] / all,
+                intent_days: between(0.5, 10.0),
                 visual: between(0.1, 0.8),
                 end: between(0.1, 0.35),
                 dwell_s: between(10.0_f64.ln(), 120.0_f64.ln()).exp(),
@@ -147,6 +179,7 @@ pub fn simulate(settings: &SimulationSettings, seed: u64) -> SimulatedLog {
     let items = make_items(settings, &mut random);
     let mut shelves = Shelves::new(settings, &items);
     let span_s = settings.days * 86_400.0;
+    let intents = make_intents(settings, &items, &mut random);
     let mut starts: Vec<f64> = (0..settings.sessions).map(|_| random.random_range(0.0..span_s)).collect();
     starts.sort_unstable_by(f64::total_cmp);
     let (mut sessions, mut visits) = (Vec::with_capacity(starts.len()), Vec::with_capacity(starts.len()));
@@ -157,6 +190,7 @@ pub fn simulate(settings: &SimulationSettings, seed: u64) -> SimulatedLog {
         let favourite =
             |random: &mut SmallRng| (random.random_range(0.0..1.0_f64).powi(2) * topics as f64) as usize % topics;
         let visit = Visit {
+            wanted: choose_intent(&intents, start_s, &mut random),
             favourites: [favourite(&mut random), favourite(&mut random), favourite(&mut random)],
             has_frames: random.random_bool(settings.frames),
             plays: random.random_bool(settings.playback),
@@ -171,6 +205,39 @@ pub fn simulate(settings: &SimulationSettings, seed: u64) -> SimulatedLog {
     SimulatedLog { log: ClickLog { sessions, skipped: 0 }, items, visits }
 }
 
+fn make_intents(settings: &SimulationSettings, items: &[SimulatedItem], random: &mut SmallRng) -> Vec<Intent> {
+    let span_s = settings.days * 86_400.0;
+    let lasting_s = (settings.intent_days * 86_400.0).min(span_s);
+    // As many as keep each in use by some dozens of sessions.
+    (0..(settings.sessions / 40).max(4))
+        .map(|_| {
+            let first = random.random_range(0..items.len());
+            let mut wanted = [first; 8];
+            for item in &mut wanted[1..] {
+                let related = items[first].successors[random.random_range(0..3)];
+                let other = random.random_range(0..items.len());
+                *item =
+                    if random.random_bool(0.6) { items[related].successors[random.random_range(0..3)] } else { other };
+            }
+            let begins_s = random.random_range(-lasting_s..span_s);
+            Intent { items: wanted, begins_s, ends_s: begins_s + lasting_s }
+        })
+        .collect()
+}
+
+/// One of the intents in fashion; those with low numbers are the popular ones.
+fn choose_intent(intents: &[Intent], now_s: f64, random: &mut SmallRng) -> [usize; 8] {
+    let mut chosen = intents[0].items;
+    for _ in 0..20 {
+        let intent = &intents[(random.random_range(0.0..1.0_f64).powi(2) * intents.len() as f64) as usize];
+        chosen = intent.items;
+        if intent.begins_s <= now_s && now_s < intent.ends_s {
+            break;
+        }
+    }
+    chosen
+}
+
 /// One session's clicks.
 fn walk(
     settings: &SimulationSettings,
@@ -183,7 +250,8 @@ fn walk(
     // Some are quick and some are slow; a session keeps its pace.
     let pace = (0.5 * normal(random)).exp();
     let mut topic = visit.favourites[random.random_range(0..3)];
-    let mut current = shelves.pick(topic, random);
+    let wants = settings.intent / (settings.intent + settings.topic + settings.cluster).max(1e-9);
+    let mut current = if random.random_bool(wants) { visit.wanted[0] } else { shelves.pick(topic, random) };
     let mut now_s = BEGINNING_S + start_s;
     let mut clicks: Vec<(ItemNo, Timestamp)> = Vec::new();
     loop {
@@ -216,7 +284,10 @@ fn walk(
             // People compare with what they saw before, not only with what they see now.
             let anchor =
                 if random.random_bool(0.5) { current } else { clicks[random.random_range(0..clicks.len())].0.index() };
-            shelves.pick_in_cluster(items, items[anchor].cluster, random)
+            unseen(&clicks, || shelves.pick_in_cluster(items, items[anchor].cluster, random))
+        } else if falls(settings.intent) {
+            hurry = 0.8;
+            unseen(&clicks, || visit.wanted[(random.random_range(0.0..1.0_f64).powi(2) * 8.0) as usize])
         } else if falls(settings.topic) {
             if random.random_bool(settings.visual) {
                 let few: [usize; 6] = std::array::from_fn(|_| shelves.pick(topic, random));

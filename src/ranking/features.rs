@@ -385,14 +385,15 @@ fn known(value: Option<f32>) -> Option<f32> {
     value.filter(|v| v.is_finite())
 }
 
-/// ln(1 + x), 0 for what is negative or no number.
+/// ln(1 + x), 0 for what is negative or no number. Plain `ln` is several times faster than `ln_1p`, whose accuracy for
+/// tiny values is of no use here.
 fn log(value: f32) -> f32 {
-    value.max(0.0).ln_1p()
+    (1.0 + value.max(0.0)).ln()
 }
 
 /// ln(1 + x / floor): like ln(x), but 0 where there is nothing.
 fn log_share(share: f32) -> f32 {
-    (share.max(0.0) / SHARE_FLOOR).ln_1p()
+    log(share / SHARE_FLOOR)
 }
 
 #[cfg(test)]
