@@ -20,7 +20,7 @@ use crate::session::Trajectory;
 use crate::telemetry::{Metrics, Stage};
 
 /// An item with fewer engagements than this is new to the audience.
-const COLD_BELOW: f32 = 3.0;
+const COLD_BELOW: f32 = 5.0;
 /// How many items are taken from the catalogue when the sources propose too few.
 const FILL_CANDIDATES: usize = 200;
 

@@ -173,7 +173,7 @@ mod tests {
         let mut random = Random::new(1, 1);
         let n = 20_000;
         let mut mean =
-            |draw: &mut dyn FnMut(&mut Random) -> f64| (0..n).map(|_| draw(&mut random)).sum::<f64>() / n as f64;
+            |draw: &mut dyn FnMut(&mut Random) -> f64| (0..n).map(|_| draw(&mut random)).sum::<f64>() / f64::from(n);
         assert!((mean(&mut |r| r.unit()) - 0.5).abs() < 0.01);
         assert!((mean(&mut |r| r.exponential()) - 1.0).abs() < 0.03);
         assert!(mean(&mut |r| r.normal()).abs() < 0.03);
