@@ -4,10 +4,16 @@
 #   docker build -t upnext:cuda --target cuda . # NVIDIA GPU (CUDA 13, cuDNN 9)
 #
 # The image starts `upnext serve`. Mount a volume at /var/lib/upnext: the log, the catalogue, the keys and the
-# certificate live there.
+# certificate live there. An address that others can reach needs a key first:
+#
+#   docker run --rm -v upnext:/var/lib/upnext upnext keys create --name app --scopes recommend,ingest
+#   docker run -d -v upnext:/var/lib/upnext -p 8443:8443 upnext
 
 FROM rust:1.95-slim-bookworm AS build
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /src
+# Not pinned: Debian keeps one version a release at hand, and only this stage uses them.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev python3 python3-pip \
     && rm -rf /var/lib/apt/lists/*
@@ -17,19 +23,27 @@ COPY config config
 COPY models models
 COPY src src
 RUN cargo build --release --locked --bin upnext \
-    && target/release/upnext runtime install --dir /opt/onnxruntime
+    && XDG_DATA_HOME=/opt/share target/release/upnext runtime install
 
 FROM build AS build-cuda
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
+# The GPU build of ONNX Runtime for CUDA 13; the image below brings CUDA and cuDNN.
+ARG ONNXRUNTIME_GPU_VERSION=1.31.1
 RUN cargo build --release --locked --features gpu --bin upnext \
-    && target/release/upnext runtime install --gpu --dir /opt/onnxruntime-gpu
+    && python3 -m pip download --no-deps --only-binary=:all: --dest /tmp/wheel \
+        "onnxruntime-gpu==${ONNXRUNTIME_GPU_VERSION}" \
+    && wheel="$(find /tmp/wheel -name '*.whl')" \
+    && XDG_DATA_HOME=/opt/share target/release/upnext runtime install --wheel "${wheel}" \
+        --sha256 "$(sha256sum "${wheel}" | cut -d ' ' -f 1)" \
+    && rm -r /tmp/wheel
 
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS cuda
 RUN useradd --system --uid 10001 --home-dir /var/lib/upnext --create-home upnext
 COPY --from=build-cuda /src/target/release/upnext /usr/local/bin/upnext
-COPY --from=build-cuda /opt/onnxruntime-gpu /opt/onnxruntime
-ENV UPNEXT__DATA_DIR=/var/lib/upnext \
-    UPNEXT__INFERENCE__RUNTIME_DIR=/opt/onnxruntime \
-    UPNEXT__INFERENCE__PROVIDERS='["tensorrt", "cuda", "cpu"]' \
+COPY --from=build-cuda /opt/share /opt/share
+ENV XDG_DATA_HOME=/opt/share \
+    UPNEXT__DATA_DIR=/var/lib/upnext \
+    UPNEXT__INFERENCE__PROVIDERS=tensorrt,cuda,cpu \
     UPNEXT__SERVER__BIND=0.0.0.0:8443
 USER 10001
 WORKDIR /var/lib/upnext
@@ -42,9 +56,9 @@ CMD ["serve"]
 FROM debian:bookworm-slim AS cpu
 RUN useradd --system --uid 10001 --home-dir /var/lib/upnext --create-home upnext
 COPY --from=build /src/target/release/upnext /usr/local/bin/upnext
-COPY --from=build /opt/onnxruntime /opt/onnxruntime
-ENV UPNEXT__DATA_DIR=/var/lib/upnext \
-    UPNEXT__INFERENCE__RUNTIME_DIR=/opt/onnxruntime \
+COPY --from=build /opt/share /opt/share
+ENV XDG_DATA_HOME=/opt/share \
+    UPNEXT__DATA_DIR=/var/lib/upnext \
     UPNEXT__SERVER__BIND=0.0.0.0:8443
 USER 10001
 WORKDIR /var/lib/upnext
