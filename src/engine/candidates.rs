@@ -21,6 +21,8 @@ use crate::telemetry::{Metrics, Stage};
 
 /// An item with fewer engagements than this is new to the audience.
 const COLD_BELOW: f32 = 5.0;
+/// Items with much in common have about this metadata similarity in the world that the weights were learned in.
+const METADATA_SCALE: f32 = 2.0;
 /// How many items are taken from the catalogue when the sources propose too few.
 const FILL_CANDIDATES: usize = 200;
 
@@ -155,7 +157,7 @@ impl Gathering<'_> {
         if let Some(&(current, _)) = history.last() {
             self.answered.metadata = self.source("metadata", Stage::SourceMetadata, limits.metadata, |this, limit| {
                 let found = this.live.text.read().similar(current, limit, this.situation.allowed);
-                this.related = found.iter().map(|scored| (scored.item, scored.score)).collect();
+                this.related = found.iter().map(|scored| (scored.item, METADATA_SCALE * scored.score)).collect();
                 Some(found)
             });
         }

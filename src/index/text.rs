@@ -104,14 +104,20 @@ impl TextIndex {
         self.score(&terms, limit, allowed)
     }
 
-    /// The best `limit` items that share words with number `no`, itself left out, best first.
+    /// The best `limit` items that share words with number `no`, itself left out, best first. A score is relative to
+    /// that of the item with itself: from above 0 to about 1.
     pub fn similar(&self, no: ItemNo, limit: usize, allowed: Option<&RoaringBitmap>) -> Vec<Scored> {
         let Some(document) = self.documents.get(&no.0) else {
             return Vec::new();
         };
+        let own = RoaringBitmap::from_iter([no.0]);
+        let best = self.score(&document.terms, 1, Some(&own)).first().map_or(1.0, |s| s.score.max(f32::MIN_POSITIVE));
         let mut found = self.score(&document.terms, limit + 1, allowed);
         found.retain(|s| s.item != no);
         found.truncate(limit);
+        for scored in &mut found {
+            scored.score /= best;
+        }
         found
     }
 
@@ -214,6 +220,16 @@ mod tests {
     fn similar_items_leave_out_the_item() {
         assert_eq!(numbers(&shelf().similar(ItemNo(0), 10, None)), [1, 2]);
         assert!(shelf().similar(ItemNo(9), 10, None).is_empty());
+    }
+
+    #[test]
+    fn a_twin_is_as_similar_as_the_item_itself() {
+        let mut index = shelf();
+        index.upsert(ItemNo(7), &item("The Quiet Sea", &["ocean", "calm"], "Waves and gulls"));
+        let found = index.similar(ItemNo(0), 10, None);
+        assert_eq!(found[0].item, ItemNo(7));
+        assert!((found[0].score - 1.0).abs() < 1e-5);
+        assert!(found[1..].iter().all(|s| s.score > 0.0 && s.score < 0.5));
     }
 
     #[test]
