@@ -5,7 +5,7 @@
 //! - [`Engine::put_item`], [`Engine::delete_item`], [`Engine::search`]: the catalogue and its images.
 //!
 //! The rule that it alone owns: *append, then apply; on start, replay*. What is acknowledged is in the log first, and
-//! takes effect in the log's order ([`applier`]). Frames are not logged: a restart forgets trajectories, nothing else.
+//! takes effect in the log's order (`engine/applier.rs`). Frames are not logged: a restart forgets trajectories, nothing else.
 
 mod answer;
 mod applier;
