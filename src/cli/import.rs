@@ -1,11 +1,229 @@
-use super::{CliError, Common};
-use clap::Subcommand;
+//! `upnext import`: how do a catalogue and its history get in? Items and events from files, through the HTTP API.
+//!
+//! The API is the only way in, so that a file's rows are checked and understood as a client's requests are. With
+//! `--url` a running server takes them; without, a server of this process does, which nobody else can talk to and which
+//! ends with the import. Rows stream: at most three batches are in memory, whatever the size of the file.
+//!
+//! A row that cannot be used is counted and reported, and the others go on. The command fails if not a single row got
+//! in, if the file or the server fails, or if it is interrupted. Importing a file again is harmless: items are written
+//! over, events count once (see [`events`]).
+
+mod batch;
+mod columns;
+mod events;
+mod instant;
+mod items;
+mod outcome;
+mod source;
+mod target;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::mpsc;
+
+use self::batch::{Batch, Kind, Preparer};
+use self::columns::Columns;
+use self::events::{EventMaker, IdSecret};
+use self::items::{ItemMaker, Pictures};
+use self::outcome::Tally;
+use self::source::{Format, Source};
+use self::target::{Client, Target, TargetArgs};
+use super::output::line;
+use super::{CliError, Common, tokio_runtime};
+use crate::domain::EventKind;
+
+/// Batches that are read ahead while one is on its way.
+const READ_AHEAD: usize = 1;
+
+/// Load items or events from a file
 #[derive(Debug, Subcommand)]
 pub(super) enum Import {
-    X,
+    /// Write the items of a CSV, TSV or JSON-lines file, with their pictures
+    Items(Items),
+    /// Report the events of a CSV, TSV or JSON-lines file; they should stand in the order of time
+    Events(Events),
 }
+
+/// Write the items of a file
+#[derive(Debug, Args)]
+pub(super) struct Items {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Folder with the items' pictures
+    #[arg(long, value_name = "DIR")]
+    images: Option<PathBuf>,
+    /// Names of an item's pictures in that folder, with commas between them; one that is not there is left out
+    #[arg(long, value_name = "PATTERNS", default_value = "{item_id}.jpg", requires = "images", value_delimiter = ',')]
+    image_name: Vec<String>,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// Report the events of a file
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    #[command(flatten)]
+    file: FileArgs,
+    /// Type of the rows that name none
+    #[arg(long = "type", value_name = "TYPE", default_value = "click")]
+    kind: EventKind,
+    /// Seconds of silence after which a user's next event begins a new session, where rows name no session
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800.0, value_parser = gap)]
+    session_gap_s: f64,
+    /// File with a secret of at least 16 bytes under which ids are made for rows that have none. By default the user
+    /// secret of the data folder, or with --url the API key. Another secret makes other ids
+    #[arg(long, value_name = "FILE")]
+    id_secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// How a file is read.
+#[derive(Debug, Args)]
+struct FileArgs {
+    /// The file
+    file: PathBuf,
+    /// Its format; by default what its name ends with (.csv, .tsv, .jsonl, .ndjson)
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    /// Which column has what, for example `item_id=movieId,title=title`; columns not named are ignored. By default
+    /// columns that are called like fields. Further fields of items: `attributes.year:number=year` (or :flag, :list)
+    #[arg(long, value_name = "FIELD=COLUMN", value_delimiter = ',')]
+    columns: Vec<String>,
+    /// What stands between the entries of a list in a column (tags, categories, regions)
+    #[arg(long, value_name = "TEXT", default_value = "|")]
+    list_separator: String,
+    /// File for the rows that failed, as JSON lines with row, line, code and reason
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
 impl Import {
-    pub(super) fn run(self, _c: &Common) -> Result<(), CliError> {
-        Ok(())
+    pub(super) fn run(self, common: &Common) -> Result<(), CliError> {
+        match self {
+            Self::Items(items) => items.run(common),
+            Self::Events(events) => events.run(common),
+        }
     }
+}
+
+impl Items {
+    fn run(self, common: &Common) -> Result<(), CliError> {
+        let source = self.file.open(Kind::Items)?;
+        let tally = Tally::new(Kind::Items, self.file.report.as_deref())?;
+        let pictures = self.images.map(|dir| Pictures::new(dir, self.image_name)).transpose()?;
+        let target = Target::prepare(&self.target, common)?;
+        let preparer = Preparer::Items(ItemMaker::new(pictures));
+        import(source, preparer, target, tally)
+    }
+}
+
+impl Events {
+    fn run(self, common: &Common) -> Result<(), CliError> {
+        let source = self.file.open(Kind::Events)?;
+        let tally = Tally::new(Kind::Events, self.file.report.as_deref())?;
+        let own_secret = self.id_secret_file.as_deref().map(IdSecret::read).transpose()?;
+        let target = Target::prepare(&self.target, common)?;
+        let secret = own_secret.unwrap_or_else(|| target.id_secret());
+        let preparer = Preparer::Events(EventMaker::new(self.kind, self.session_gap_s, &secret));
+        import(source, preparer, target, tally)
+    }
+}
+
+impl FileArgs {
+    fn open(&self, kind: Kind) -> Result<Source, CliError> {
+        let columns = Columns::parse(kind, &self.columns, &self.list_separator).map_err(CliError::Failed)?;
+        Source::open(&self.file, self.format, &columns)
+    }
+}
+
+fn gap(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if seconds.is_finite() && seconds > 0.0 => Ok(seconds),
+        _ => Err("must be a number of seconds above 0".into()),
+    }
+}
+
+/// Reads, sends and says how it went.
+fn import(source: Source, preparer: Preparer, target: Target, mut tally: Tally) -> Result<(), CliError> {
+    let started = Instant::now();
+    let progress = byte_bar(preparer.kind().name(), source.file_bytes());
+    let outcome = tokio_runtime()?.block_on(async {
+        let running = target.start().await?;
+        let sent = tokio::select! {
+            sent = transfer(source, preparer, &running.client, &mut tally, &progress) => sent,
+            () = interrupted() => Err(CliError::Failed("interrupted; the same import again goes on".into())),
+        };
+        running.stop().await;
+        sent
+    });
+    progress.finish_and_clear();
+    tally.close()?;
+    // What got in is in, even if the rest failed.
+    line(tally.summary(started.elapsed()));
+    outcome?;
+    if tally.imported_nothing() {
+        return Err(CliError::Failed("not a single row could be imported".into()));
+    }
+    Ok(())
+}
+
+/// Sends one batch at a time, so that events arrive in the file's order, while the next one is being read.
+async fn transfer(
+    mut source: Source,
+    mut preparer: Preparer,
+    client: &Client,
+    tally: &mut Tally,
+    progress: &ProgressBar,
+) -> Result<(), CliError> {
+    let kind = preparer.kind();
+    let (sender, mut batches) = mpsc::channel::<Result<Batch, CliError>>(READ_AHEAD);
+    let reader = tokio::task::spawn_blocking(move || {
+        loop {
+            let batch = preparer.next_batch(&mut source);
+            let last = !matches!(&batch, Ok(Some(_)));
+            // Nobody receives any more: the import has failed or was interrupted.
+            if batch.transpose().is_some_and(|batch| sender.blocking_send(batch).is_err()) || last {
+                return;
+            }
+        }
+    });
+    while let Some(batch) = batches.recv().await {
+        let Batch { rows, refused, file_bytes } = batch?;
+        tally.refused(refused, progress)?;
+        if !rows.is_empty() {
+            let ends = client.send(kind, &rows).await?;
+            tally.sent(&rows, ends, progress)?;
+        }
+        progress.set_position(file_bytes);
+    }
+    reader.await.map_err(|e| CliError::Failed(format!("the file could not be read to its end: {e}")))
+}
+
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// A bar over the bytes of the file: how many rows there are is known only at its end.
+fn byte_bar(what: &'static str, total_bytes: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{msg:<22} {wide_bar} {bytes}/{total_bytes}  {elapsed_precise}  eta {eta}");
+    let bar = ProgressBar::new(total_bytes).with_message(what);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
 }
