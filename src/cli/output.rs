@@ -21,10 +21,3 @@ pub(super) fn bar(what: &'static str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what);
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
-
-/// A counter where the total is not known.
-pub(super) fn counter(what: &'static str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:<22} {spinner} {human_pos}  {per_sec}");
-    let bar = ProgressBar::new_spinner().with_message(what);
-    style.map_or(bar.clone(), |style| bar.with_style(style))
-}
