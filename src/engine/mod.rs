@@ -136,11 +136,11 @@ impl Engine {
         parts.metrics.set_queue_depth(Queue::Decode, parts.eyes.waiting());
     }
 
-    /// Forgets sessions that have fallen silent and tends the index. Blocks for as long as building the index takes;
-    /// ends soon after `stop` becomes true. To be called again and again, by one thread.
-    pub fn tend(&self, stop: &AtomicBool) -> Upkeep {
+    /// Forgets sessions that have fallen silent and tends the index until nothing is left to do. Blocks for as long as
+    /// building the index takes; ends soon after `stop` becomes true. To be called again and again, by one thread.
+    pub fn tend(&self, stop: &AtomicBool) {
         self.parts.live.sessions.expire(self.parts.clock.now());
-        self.parts.live.vectors.maintain(stop)
+        while !matches!(self.parts.live.vectors.maintain(stop), Upkeep::Idle | Upkeep::Stopped) {}
     }
 
     /// The file that holds everything which must not be lost.
