@@ -9,6 +9,7 @@
 //! over, events count once (see [`events`]).
 
 mod batch;
+mod client;
 mod columns;
 mod events;
 mod instant;
@@ -25,12 +26,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
 use self::batch::{Batch, Kind, Preparer};
+use self::client::Client;
 use self::columns::Columns;
 use self::events::{EventMaker, IdSecret};
 use self::items::{ItemMaker, Pictures};
 use self::outcome::Tally;
 use self::source::{Format, Source};
-use self::target::{Client, Target, TargetArgs};
+use self::target::{Target, TargetArgs};
 use super::output::line;
 use super::{CliError, Common, tokio_runtime};
 use crate::domain::EventKind;

@@ -129,13 +129,14 @@ impl Source {
     }
 }
 
-type Read1 = (u64, Result<Map<String, Value>, String>);
+/// The line that a row begins on, and what it says.
+type Parsed = (u64, Result<Map<String, Value>, String>);
 
 fn table_row(
     reader: &mut csv::Reader<Metered>,
     record: &mut StringRecord,
     columns: &Bound,
-) -> io::Result<Option<Read1>> {
+) -> io::Result<Option<Parsed>> {
     let before = reader.position().line();
     match reader.read_record(record) {
         Ok(false) => Ok(None),
@@ -143,19 +144,22 @@ fn table_row(
         Err(error) => {
             let line = error.position().map_or(before, csv::Position::line);
             let text = error.to_string();
-            match error.into_kind() {
-                csv::ErrorKind::Io(error) => Err(error),
-                csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-                    Ok(Some((line, Err(format!("has {len} columns, the first row has {expected_len}")))))
-                }
-                csv::ErrorKind::Utf8 { .. } => Ok(Some((line, Err("is not UTF-8".into())))),
-                _ => Ok(Some((line, Err(text)))),
-            }
+            let reason = if error.is_io_error() {
+                let csv::ErrorKind::Io(error) = error.into_kind() else { return Err(io::Error::other(text)) };
+                return Err(error);
+            } else if let csv::ErrorKind::UnequalLengths { expected_len, len, .. } = error.kind() {
+                format!("has {len} columns, the first row has {expected_len}")
+            } else if let csv::ErrorKind::Utf8 { .. } = error.kind() {
+                "is not UTF-8".to_owned()
+            } else {
+                text
+            };
+            Ok(Some((line, Err(reason))))
         }
     }
 }
 
-fn line_row(reader: &mut BufReader<Metered>, line: &mut u64, buffer: &mut Vec<u8>) -> io::Result<Option<Read1>> {
+fn line_row(reader: &mut BufReader<Metered>, line: &mut u64, buffer: &mut Vec<u8>) -> io::Result<Option<Parsed>> {
     loop {
         buffer.clear();
         if reader.read_until(b'\n', buffer)? == 0 {

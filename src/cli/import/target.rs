@@ -2,19 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use clap::Args;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, StatusCode};
-use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::batch::{Kind, Prepared};
+use super::client::Client;
 use super::events::IdSecret;
-use super::outcome::End;
 use crate::app::App;
 use crate::cli::serve::log_progress;
 use crate::cli::{CliError, Common, output, start_logging};
@@ -22,25 +17,18 @@ use crate::config::Settings;
 use crate::domain::{Clock, SystemClock, UserId};
 use crate::security::{KeyFile, NewKey, Scope};
 
-/// From a batch's first refusal to the last attempt at it.
-const PATIENCE: Duration = Duration::from_secs(300);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The answer to 32 items with pictures, or to 1,000 events, on a slow machine.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// A key that nobody revokes, because this process was killed, ends by itself.
 const KEY_LIFETIME_S: f64 = 7.0 * 86_400.0;
 const KEY_VARIABLE: &str = "UPNEXT_KEY";
-/// Rows that failed with one of these may succeed later.
-const PASSING: [&str; 6] = ["busy", "rate_limited", "shutting_down", "not_ready", "timed_out", "deadline_passed"];
 
 /// Where to.
 #[derive(Debug, Args)]
 pub(super) struct TargetArgs {
-    /// A running server, for example https://localhost:8443; without, the data folder is written by this process,
+    /// A running server, for example `https://localhost:8443`; without, the data folder is written by this process,
     /// which no server may have open
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// File with the API key, which needs the scope `ingest`; without, the environment variable UPNEXT_KEY
+    /// File with the API key, which needs the scope `ingest`; without, the environment variable `UPNEXT_KEY`
     #[arg(long, value_name = "FILE", requires = "url")]
     key_file: Option<PathBuf>,
     /// Certificates (PEM) to trust instead of the system's
@@ -199,288 +187,9 @@ impl Drop for TemporaryKey {
     }
 }
 
-/// Sends rows and waits where the server asks for it.
-pub(super) struct Client {
-    http: reqwest::Client,
-    base: String,
-    headers: HeaderMap,
-}
-
-/// What became of one request.
-enum Answer {
-    Rows(Vec<End>),
-    /// Not now; after so long, if the server said so.
-    Later(Option<Duration>, String),
-}
-
-impl Client {
-    fn new(builder: reqwest::ClientBuilder, base: &str, key: Option<&str>) -> Result<Self, CliError> {
-        // The provider may be set already; either way there is one afterwards.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let failed = |e: reqwest::Error| CliError::Failed(format!("no client can be made: {e}"));
-        let http = builder.timeout(REQUEST_TIMEOUT).build().map_err(failed)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(key) = key {
-            let mut value = HeaderValue::try_from(format!("Bearer {key}"))
-                .map_err(|_| CliError::Failed("the API key has characters that no key has".into()))?;
-            value.set_sensitive(true);
-            headers.insert(http::header::AUTHORIZATION, value);
-        }
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), headers })
-    }
-
-    /// Sends rows until each has an end. Those that the server was too busy for go again; sending twice is harmless,
-    /// as items are written over and events have ids.
-    pub(super) async fn send(&self, kind: Kind, rows: &[Prepared]) -> Result<Vec<End>, CliError> {
-        let mut ends: Vec<Option<End>> = rows.iter().map(|_| None).collect();
-        let mut refused_since: Option<Instant> = None;
-        let mut pause = Duration::from_millis(250);
-        loop {
-            let open: Vec<usize> = ends.iter().enumerate().filter(|(_, end)| end.is_none()).map(|(n, _)| n).collect();
-            let bodies: Vec<&[u8]> = open.iter().filter_map(|n| rows.get(*n)).map(|row| row.json.as_slice()).collect();
-            if bodies.is_empty() {
-                return Ok(ends.into_iter().flatten().collect());
-            }
-            let patient = refused_since.is_none_or(|since| since.elapsed() < PATIENCE);
-            let (asked, why) = match self.send_once(kind, &bodies).await? {
-                Answer::Later(asked, why) => (asked, why),
-                Answer::Rows(answered) => {
-                    let mut passing = None;
-                    for (n, end) in open.into_iter().zip(answered) {
-                        match &end {
-                            End::Failed { code, reason } if patient && PASSING.contains(&code.as_str()) => {
-                                passing = Some(reason.clone());
-                            }
-                            End::Failed { .. } | End::Stored { .. } | End::Duplicate => {
-                                if let Some(place) = ends.get_mut(n) {
-                                    *place = Some(end);
-                                }
-                            }
-                        }
-                    }
-                    let Some(why) = passing else { continue };
-                    (None, why)
-                }
-            };
-            if !patient {
-                return Err(CliError::Failed(format!("{} was too busy for {PATIENCE:?}: {why}", self.base)));
-            }
-            refused_since.get_or_insert_with(Instant::now);
-            tokio::time::sleep(asked.unwrap_or(pause).min(LONGEST_PAUSE)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    async fn send_once(&self, kind: Kind, rows: &[&[u8]]) -> Result<Answer, CliError> {
-        let (path, content_type) = match kind {
-            Kind::Items => ("/v1/items/batch", "application/x-ndjson"),
-            Kind::Events => ("/v1/events", "application/json"),
-        };
-        let url = format!("{}{path}", self.base);
-        let request = self.http.post(&url).headers(self.headers.clone()).header(CONTENT_TYPE, content_type);
-        let answer = match request.body(body(kind, rows)).send().await {
-            Ok(answer) => answer,
-            Err(error) => return Ok(Answer::Later(None, chain(&error))),
-        };
-        let status = answer.status();
-        let asked = retry_after(answer.headers());
-        let text = match answer.bytes().await {
-            Ok(text) => text,
-            Err(error) => return Ok(Answer::Later(None, chain(&error))),
-        };
-        if status.is_success() {
-            let ends = read_ends(&text, rows.len());
-            return ends.map(Answer::Rows).ok_or_else(|| CliError::Failed(format!("{url} answered something else")));
-        }
-        let problem: Problem = serde_json::from_slice(&text).unwrap_or_default();
-        match status {
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Ok(Answer::Later(asked, format!("{status} {}", problem.detail))),
-            // Not a single row could be used; the server and its settings are well.
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
-                if !problem.code.is_empty() =>
-            {
-                Ok(Answer::Rows((0..rows.len()).map(|n| problem.end_of(n)).collect()))
-            }
-            _ => Err(CliError::Failed(format!("{url} answered {status}: {}", problem.detail))),
-        }
-    }
-}
-
-fn body(kind: Kind, rows: &[&[u8]]) -> Vec<u8> {
-    match kind {
-        Kind::Items => rows.join(&b'\n'),
-        Kind::Events => [b"{\"events\":[", rows.join(&b',').as_slice(), b"]}"].concat(),
-    }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
-}
-
-/// An error and what caused it; the outermost one says only that a request failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
-}
-
-#[derive(Deserialize)]
-struct RowsAnswer {
-    results: Vec<RowAnswer>,
-}
-
-#[derive(Deserialize)]
-struct RowAnswer {
-    status: String,
-    known_item: Option<bool>,
-    error: Option<Problem>,
-}
-
-/// A problem, or the error of a row; what is common to them.
-#[derive(Default, Deserialize)]
-struct Problem {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    detail: String,
-    #[serde(default)]
-    errors: Vec<FieldProblem>,
-}
-
-#[derive(Deserialize)]
-struct FieldProblem {
-    field: String,
-    detail: String,
-}
-
-impl Problem {
-    /// The end of row `n`, with the fields at fault and without its place in the request, which says nothing.
-    fn end_of(self: &Problem, n: usize) -> End {
-        let place = format!("events[{n}]");
-        let own = |error: &FieldProblem| {
-            let field = match error.field.strip_prefix(&place) {
-                Some(rest) => rest.trim_start_matches('.'),
-                None if error.field.starts_with("events[") => return None,
-                None => error.field.as_str(),
-            };
-            Some(if field.is_empty() { error.detail.clone() } else { format!("{field}: {}", error.detail) })
-        };
-        let fields: Vec<String> = self.errors.iter().filter_map(own).collect();
-        let reason = if fields.is_empty() { self.detail.clone() } else { fields.join("; ") };
-        End::Failed { code: self.code.clone(), reason }
-    }
-}
-
-/// One end for each of `count` rows; `None` if the answer does not have that.
-fn read_ends(text: &[u8], count: usize) -> Option<Vec<End>> {
-    let answer: RowsAnswer = serde_json::from_slice(text).ok()?;
-    let end = |(n, row): (usize, RowAnswer)| match row.status.as_str() {
-        "stored" | "created" | "updated" => End::Stored { known_item: row.known_item.unwrap_or(true) },
-        "duplicate" => End::Duplicate,
-        _ => row.error.unwrap_or_default().end_of(n),
-    };
-    let ends: Vec<End> = answer.results.into_iter().enumerate().map(end).collect();
-    (ends.len() == count).then_some(ends)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use axum::routing::post;
-    use axum::{Json, Router};
-    use serde_json::{Value, json};
-
-    use super::super::source::Place;
     use super::*;
-
-    fn rows(count: u64) -> Vec<Prepared> {
-        let row = |n| Prepared { place: Place { row: n, line: n }, json: format!("{{\"n\":{n}}}").into(), pictures: 0 };
-        (0..count).map(row).collect()
-    }
-
-    async fn client(router: Router) -> Client {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        let stop = std::future::pending();
-        tokio::spawn(crate::api::serve(listener, None, router, crate::api::ServerOptions::default(), stop));
-        Client::new(reqwest::Client::builder().no_proxy(), &url, Some("k")).unwrap()
-    }
-
-    fn stored(n: usize) -> Value {
-        json!({"row": n, "status": "stored", "known_item": n > 0})
-    }
-
-    #[tokio::test]
-    async fn only_what_the_server_was_too_busy_for_goes_again() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let handler = {
-            let asked = Arc::clone(&asked);
-            move |headers: HeaderMap, Json(body): Json<Value>| async move {
-                assert_eq!(headers.get("authorization").unwrap(), "Bearer k");
-                let count = body["events"].as_array().unwrap().len();
-                match asked.fetch_add(1, Ordering::SeqCst) {
-                    0 => Err((StatusCode::TOO_MANY_REQUESTS, [(RETRY_AFTER, "0")])),
-                    1 => {
-                        assert_eq!(count, 3);
-                        let busy = json!({"row": 1, "status": "failed", "error": {"code": "busy", "detail": "later"}});
-                        let bad = json!({"row": 2, "status": "failed", "error": {"code": "invalid_value", "detail": "d",
-                            "errors": [{"field": "events[2].type", "detail": "unknown"}]}});
-                        Ok(Json(json!({"results": [stored(0), busy, bad]})))
-                    }
-                    _ => {
-                        assert_eq!(body, json!({"events": [{"n": 1}]}));
-                        Ok(Json(json!({"results": [{"row": 0, "status": "duplicate"}]})))
-                    }
-                }
-            }
-        };
-        let client = client(Router::new().route("/v1/events", post(handler))).await;
-        let ends = client.send(Kind::Events, &rows(3)).await.unwrap();
-        let bad = End::Failed { code: "invalid_value".into(), reason: "type: unknown".into() };
-        assert_eq!(ends, [End::Stored { known_item: false }, End::Duplicate, bad]);
-        assert_eq!(asked.load(Ordering::SeqCst), 3);
-    }
-
-    #[tokio::test]
-    async fn a_refusal_of_all_rows_is_one_of_each() {
-        let problem = json!({"code": "invalid_value", "detail": "2 fields cannot be used", "errors": [
-            {"field": "events[0].type", "detail": "unknown"}, {"field": "events[1]", "detail": "must be an object"}]});
-        let handler = move || async move { (StatusCode::UNPROCESSABLE_ENTITY, Json(problem)) };
-        let client = client(Router::new().route("/v1/events", post(handler))).await;
-        let ends = client.send(Kind::Events, &rows(2)).await.unwrap();
-        let failed = |reason: &str| End::Failed { code: "invalid_value".into(), reason: reason.into() };
-        assert_eq!(ends, [failed("type: unknown"), failed("must be an object")]);
-    }
-
-    #[tokio::test]
-    async fn a_server_that_cannot_be_used_ends_the_import() {
-        let handler = || async { (StatusCode::FORBIDDEN, Json(json!({"code": "forbidden", "detail": "no scope"}))) };
-        let client = client(Router::new().route("/v1/items/batch", post(handler))).await;
-        let error = client.send(Kind::Items, &rows(1)).await.unwrap_err().to_string();
-        assert!(error.ends_with("403 Forbidden: no scope"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn items_go_as_lines() {
-        let handler = |body: String| async move {
-            assert_eq!(body, "{\"n\":0}\n{\"n\":1}");
-            Json(json!({"stored": 2, "failed": 0, "results": [
-                {"row": 0, "item_id": "a", "status": "created"}, {"row": 1, "item_id": "b", "status": "updated"}]}))
-        };
-        let client = client(Router::new().route("/v1/items/batch", post(handler))).await;
-        let ends = client.send(Kind::Items, &rows(2)).await.unwrap();
-        assert_eq!(ends, [End::Stored { known_item: true }, End::Stored { known_item: true }]);
-    }
 
     #[test]
     fn a_key_does_not_travel_in_the_clear() {

@@ -1,0 +1,188 @@
+//! How much can one server do? A load harness: `cargo bench --bench load -- frames --help`
+//!
+//! Starts a server of its own with a made-up catalogue (or drives one that runs), lets simulated viewers ask as fast as
+//! they get answers, one connection each, and prints throughput, latencies, errors and what the server cost. With
+//! frames it also measures, in the same run and with the same model, workers and threads, what the model does alone, and
+//! what the other stages take on one thread: the most that any server on this machine could reach.
+//!
+//! Viewers and server share the machine; the report says how much processor time each took.
+
+mod drive;
+mod frames;
+mod model;
+mod process;
+mod report;
+mod server;
+mod world;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::drive::{Load, drive};
+use crate::frames::Frame;
+use crate::report::{ModelReport, Report};
+use crate::server::{Address, OwnServer};
+use crate::world::World;
+
+/// Whatever goes wrong ends a benchmark.
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What viewers ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// A frame in, three lists out
+    Frames,
+    /// Three lists for sessions that go on, and events between them; no frames
+    Lists,
+    /// Events only
+    Events,
+}
+
+/// Drives a server and says how it did
+#[derive(Debug, Parser)]
+#[command(name = "load", max_term_width = 110)]
+pub(crate) struct Args {
+    /// What viewers ask for; without, nothing is measured
+    mode: Option<Mode>,
+    /// A server that runs already; without, one is started with a catalogue of its own
+    #[arg(long, value_name = "URL", requires = "key_file")]
+    url: Option<String>,
+    /// With --url: file with an API key that has the scopes `recommend` and `ingest`
+    #[arg(long, value_name = "FILE", requires = "url")]
+    key_file: Option<PathBuf>,
+    /// With --url: the certificate to trust, instead of the system's
+    #[arg(long, value_name = "FILE", requires = "url")]
+    cacert: Option<PathBuf>,
+    /// A setting of the server that is started, for example `session.near_duplicate_difference=0`; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "url")]
+    overrides: Vec<String>,
+    /// Folder for the data of the server that is started, kept for the next run; without, one that is removed
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    data_dir: Option<PathBuf>,
+    /// Items in the catalogue; each has a picture, which the model has to look at once. With --url, the catalogue that
+    /// is there should be one that this program made
+    #[arg(long, default_value_t = 10_000)]
+    items: usize,
+    /// Folder with the frames to send, in the order of their names; without, 240 frames are painted, 640 × 360
+    #[arg(long, value_name = "DIR")]
+    frames: Option<PathBuf>,
+    /// Viewers, each with a connection of its own and one request at a time
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    concurrency: u16,
+    /// Seconds that are measured
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    duration_s: f64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 2.0, value_parser = seconds)]
+    warmup_s: f64,
+    /// With frames: seconds for each measurement of the model alone; 0 leaves them out
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    model_s: f64,
+    /// Events in one request of the mode `events`
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    events_per_request: u16,
+    /// Speak HTTP/2 instead of HTTP/1.1
+    #[arg(long)]
+    http2: bool,
+    /// File for the report as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Given by test runners
+    #[arg(long, hide = true)]
+    test: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(text) => {
+            let _ = write!(std::io::stdout(), "{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<String, Failure> {
+    let Some(mode) = args.mode.filter(|_| !args.test) else {
+        report::check()?;
+        return Ok("nothing was measured; name a mode, for example `cargo bench --bench load -- frames`\n".into());
+    };
+    // The provider may be set already; either way there is one afterwards.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let world = World::new(args.items);
+    let frames = if mode == Mode::Frames { frames_of(args, &world)? } else { Vec::new() };
+
+    let own = if args.url.is_none() { Some(OwnServer::start(args)?) } else { None };
+    let address = match (&own, &args.url) {
+        (Some(own), _) => own.address().clone(),
+        (None, Some(url)) => Address::of(url, args.key_file.as_deref(), args.cacert.as_deref())?,
+        (None, None) => return Err("there is no server".into()),
+    };
+    if let Some(own) = &own {
+        own.fill(&tokio, &world)?;
+    }
+
+    let model = (mode == Mode::Frames && args.model_s > 0.0).then(|| model::Alone::load(args)).transpose()?;
+    let measure = || model.as_ref().map(|model| model.throughput(&tokio, &frames, args.model_s)).transpose();
+    note("the model alone");
+    let before = measure()?;
+    note("load");
+    let load = Load {
+        mode,
+        address: &address,
+        server: own.as_ref().map(OwnServer::process_id),
+        viewers: args.concurrency,
+        warmup: Duration::from_secs_f64(args.warmup_s),
+        duration: Duration::from_secs_f64(args.duration_s),
+        events_per_request: args.events_per_request,
+        http2: args.http2,
+    };
+    let measured = tokio.block_on(drive(&load, frames.clone(), world.item_ids()))?;
+    note("the model alone, again");
+    let after = measure()?;
+    let alone = match (&model, before, after) {
+        (Some(model), Some(before), Some(after)) => {
+            Some(ModelReport::new(model, before, after, model.stages(&frames)?))
+        }
+        _ => None,
+    };
+    let report = Report::new(args, mode, frames.len(), measured, alone);
+    if let Some(file) = &args.json {
+        std::fs::write(file, serde_json::to_vec_pretty(&report)?)?;
+    }
+    Ok(report.text())
+}
+
+fn frames_of(args: &Args, world: &World) -> Result<Vec<Frame>, Failure> {
+    match &args.frames {
+        Some(dir) => frames::read(dir),
+        None => {
+            note("painting frames");
+            frames::paint(world)
+        }
+    }
+}
+
+/// Says on standard error what takes its time.
+pub(crate) fn note(what: &str) {
+    let _ = writeln!(std::io::stderr(), "load: {what} …");
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("must be 0 to 3600 seconds".into()),
+    }
+}
