@@ -119,11 +119,11 @@ fn crowd(canvas: &mut Canvas, shot: &Shot, border: f32, stands: Colour, lamp: Co
         let (i, j) = (u.floor() as i32, v.floor() as i32);
         let hop = 0.14 * (wave * 3.0 + i as f32 * 0.25).sin();
         let (fx, fy) = (u - u.floor() - 0.5, v - v.floor() - 0.5 + hop);
-        let seat = stands.mix(BLACK, 0.25 + 0.2 * ((i % 9 == 0) as u8 as f32));
+        let seat = stands.mix(BLACK, if i % 9 == 0 { 0.45 } else { 0.25 });
         if cell(i, j, seed) < 0.12 {
             return seat;
         }
-        let hue = fans[(cell(i, j, seed ^ 1) + 0.3 * (x / WIDE - 0.5) > 0.5) as usize];
+        let hue = fans[usize::from(cell(i, j, seed ^ 1) + 0.3 * (x / WIDE - 0.5) > 0.5)];
         let shirt = hsv(hue, 0.75 * cell(j, i, seed), 0.35 + 0.6 * cell(i, j, seed ^ 2)).mix(stands, 0.25);
         if fx * fx + (fy + 0.18) * (fy + 0.18) < 0.045 {
             rgb(0xD8_A484).mix(stands, 0.3).mix(lamp, 0.1)

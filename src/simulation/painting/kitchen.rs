@@ -298,7 +298,7 @@ impl Kit {
         for k in 0..15_u64 {
             let (column, row) = ((k % 5) as f32 - 2.0, (k / 5) as f32 - 1.0);
             let (px, py, r) = (x + column * wide * 0.37, y + row * high * 0.58, size * 0.20);
-            let fill = hsv([0.03, 0.30, 0.13, 0.97][(shot.item_of(60, 4) + (k / 5) as usize) % 4], 0.72, 0.95);
+            let fill = hsv([0.03, 0.22, 0.13, 0.97][(shot.item_of(60, 4) + (k / 5) as usize) % 4], 0.62, 0.92);
             if k / 5 == 1 {
                 canvas.bar([px - r * 1.05, py - r * 0.72, px + r * 1.05, py + r * 0.78], r * 0.45, rgb(0xF6_F2EA));
                 canvas.bar([px - r * 1.15, py - r * 0.62, px + r * 1.15, py + r * 0.55], r * 0.4, fill);

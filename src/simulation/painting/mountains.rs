@@ -19,7 +19,7 @@ const PALETTES: [[u32; 7]; 5] = [
     [0x1C_62B8, 0xBC_E0F4, 0xFF_FFFF, 0x8A_B0DC, 0x5C_646C, 0x6C_A83E, 0x16_4024],
     [0x3C_2C66, 0xF8_A478, 0xFF_B48C, 0x6A_5890, 0x58_3C50, 0x6A_5A3C, 0x20_1C30],
     [0x04_0C24, 0x2A_4880, 0xB4_CCF0, 0x34_5080, 0x18_2848, 0x14_2C38, 0x04_0C18],
-    [0x8C_9CA8, 0xDC_E2E4, 0xF4_F6F6, 0x98_A8B4, 0x50_5A60, 0x5A_7A54, 0x1A_302C],
+    [0x6A_94B8, 0xEC_E4D4, 0xFA_F6EE, 0x8C_A4C0, 0x62_564E, 0x72_A048, 0x1A_3C2A],
 ];
 
 pub(super) fn paint(canvas: &mut Canvas, shot: &Shot) {
@@ -128,6 +128,10 @@ impl Range {
         canvas.ground(
             |x| self.edge(x),
             |x, y, depth| {
+                // What lies in front hides the rest.
+                if y > self.foot + 0.16 {
+                    return rock;
+                }
                 let (u, v) = ((x + self.shift) * self.scale * 0.6, depth * self.scale * 0.8);
                 let (here, east) = (self.relief(u, v), self.relief(u + 0.02, v));
                 let lit = (0.5 - (east - here) * 4.2 * self.side).clamp(0.0, 1.0);

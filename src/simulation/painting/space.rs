@@ -181,8 +181,7 @@ impl Ring {
             let edge = step_between(1.25, 1.32, r) * step_between(2.3, 2.2, r);
             let gap = 1.0 - 0.9 * step_between(0.04, 0.02, (r - 1.83).abs());
             let grooves = 0.35 + 0.65 * fractal_line(r * 26.0, 3, self.seed);
-            let shadow = if half < 0.0 && u.abs() < 0.9 { 0.35 } else { 1.0 };
-            under.mix(colour * (shadow * (0.6 + 0.5 * grooves)), (edge * gap * grooves * 1.1).clamp(0.0, 0.95))
+            under.mix(colour * (0.6 + 0.5 * grooves), (edge * gap * grooves * 1.1).clamp(0.0, 0.95))
         });
     }
 }
@@ -215,11 +214,8 @@ fn rocket(canvas: &mut Canvas, shot: &Shot, star: Colour) {
     for side in [-1.0, 1.0] {
         canvas.polygon(&[at(side * 0.2, 0.15), at(side * 0.52, 0.72), at(side * 0.16, 0.58)], paint.mix(BLACK, 0.2));
     }
-    let outline: Vec<(f32, f32)> = [0.0_f32, 0.12, 0.2, 0.25, 0.25, 0.18]
-        .into_iter()
-        .zip([-1.0_f32, -0.75, -0.5, -0.15, 0.25, 0.62])
-        .map(|(w, h)| (w, h))
-        .collect();
+    let outline: Vec<(f32, f32)> =
+        [0.0_f32, 0.12, 0.2, 0.25, 0.25, 0.18].into_iter().zip([-1.0_f32, -0.75, -0.5, -0.15, 0.25, 0.62]).collect();
     let corners: Vec<(f32, f32)> =
         outline.iter().map(|&(w, h)| at(w, h)).chain(outline.iter().rev().map(|&(w, h)| at(-w, h))).collect();
     canvas.polygon_with(&corners, |px, py| {
