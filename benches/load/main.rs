@@ -18,6 +18,7 @@ mod world;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -27,6 +28,9 @@ use crate::frames::Frame;
 use crate::report::{ModelReport, Report};
 use crate::server::{Address, OwnServer};
 use crate::world::World;
+
+/// Whether somebody wants the program to end; the server must not outlive it.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Whatever goes wrong ends a benchmark.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -121,6 +125,7 @@ fn run(args: &Args) -> Result<String, Failure> {
     // The provider may be set already; either way there is one afterwards.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    tokio.spawn(listen());
     let world = World::new(args.items);
     let frames = if mode == Mode::Frames { frames_of(args, &world)? } else { Vec::new() };
 
@@ -131,7 +136,7 @@ fn run(args: &Args) -> Result<String, Failure> {
         (None, None) => return Err("there is no server".into()),
     };
     if let Some(own) = &own {
-        own.fill(&tokio, &world)?;
+        tokio.block_on(unless_interrupted(own.fill(&world)))?;
     }
 
     let model = (mode == Mode::Frames && args.model_s > 0.0).then(|| model::Alone::load(args)).transpose()?;
@@ -149,7 +154,7 @@ fn run(args: &Args) -> Result<String, Failure> {
         events_per_request: args.events_per_request,
         http2: args.http2,
     };
-    let measured = tokio.block_on(drive(&load, frames.clone(), world.item_ids()))?;
+    let measured = tokio.block_on(unless_interrupted(drive(&load, frames.clone(), world.item_ids())))?;
     note("the model alone, again");
     let after = measure()?;
     let alone = match (&model, before, after) {
@@ -172,6 +177,35 @@ fn frames_of(args: &Args, world: &World) -> Result<Vec<Frame>, Failure> {
             note("painting frames");
             frames::paint(world)
         }
+    }
+}
+
+/// Whether the program was told to end.
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+async fn listen() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupt = tokio::signal::ctrl_c() => interrupt?,
+    }
+    INTERRUPTED.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let asked = async {
+        while !interrupted() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        done = work => done,
+        () = asked => Err("interrupted".into()),
     }
 }
 

@@ -13,7 +13,7 @@ use upnext::domain::{Clock, SystemClock};
 use upnext::security::{KeyFile, NewKey, Scopes, ensure_development_certificate};
 
 use crate::world::World;
-use crate::{Args, Failure, note};
+use crate::{Args, Failure, interrupted, note};
 
 /// Loading a large catalogue again takes its time.
 const START_TIMEOUT: Duration = Duration::from_secs(600);
@@ -142,7 +142,7 @@ impl OwnServer {
     }
 
     /// Gives it the catalogue, unless the folder has it from an earlier run.
-    pub(crate) fn fill(&self, tokio: &tokio::runtime::Runtime, world: &World) -> Result<(), Failure> {
+    pub(crate) async fn fill(&self, world: &World) -> Result<(), Failure> {
         let (mark, count) = (self.dir.join(MARK), world.catalogue().len().to_string());
         if std::fs::read_to_string(&mark).is_ok_and(|text| text == count) {
             return Ok(());
@@ -150,7 +150,7 @@ impl OwnServer {
         if mark.exists() {
             return Err(format!("{} has a catalogue of another size", self.dir.display()).into());
         }
-        tokio.block_on(world.send(&self.address))?;
+        world.send(&self.address).await?;
         Ok(std::fs::write(mark, count)?)
     }
 
@@ -161,7 +161,7 @@ impl OwnServer {
         std::thread::spawn(move || {
             for line in BufReader::new(log).lines().map_while(Result::ok) {
                 let entry: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-                let address = entry["fields"]["address"].as_str().and_then(|a| a.rsplit_once(':')?.1.parse().ok());
+                let address = entry["address"].as_str().and_then(|a| a.rsplit_once(':')?.1.parse().ok());
                 if let Some(port) = address {
                     // Nobody waits any more: the start took too long.
                     let _ = sender.send(port);
@@ -170,11 +170,18 @@ impl OwnServer {
                 }
             }
         });
-        let failed = |error| match error {
-            mpsc::RecvTimeoutError::Timeout => "the server did not start in time",
-            mpsc::RecvTimeoutError::Disconnected => "the server ended before it listened",
-        };
-        Ok(receiver.recv_timeout(START_TIMEOUT).map_err(failed)?)
+        let until = Instant::now() + START_TIMEOUT;
+        loop {
+            match receiver.recv_timeout(Duration::from_millis(100)) {
+                Ok(port) => return Ok(port),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err("the server ended before it listened".into()),
+                Err(mpsc::RecvTimeoutError::Timeout) if interrupted() => return Err("interrupted".into()),
+                Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() > until => {
+                    return Err("the server did not start in time".into());
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) struct Row {
 pub(super) struct Place {
     /// From 1; the header and empty lines do not count.
     pub(super) row: u64,
-    /// The line of the file that it begins on, from 1.
+    /// The line of the file that it begins on, from 1; in a table, that of the empty lines before it.
     pub(super) line: u64,
 }
 
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!((rows[1].0, rows[1].1), (2, 4));
         assert_eq!(rows[1].2, Err("has 1 columns, the first row has 2".into()));
         assert_eq!(rows[2].2, Err("is not UTF-8".into()));
-        assert_eq!(rows[3], (4, 7, Ok(r#"{"item_id":"4","title":"d"}"#.into())));
+        assert_eq!(rows[3], (4, 6, Ok(r#"{"item_id":"4","title":"d"}"#.into())));
     }
 
     #[test]
