@@ -3,7 +3,7 @@
 //! BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the
 //! fields folded into one weighted term frequency (their BM25F, section 3.6, with one length for all fields).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use roaring::RoaringBitmap;
 
@@ -51,7 +51,7 @@ impl TextIndex {
     /// Puts the words of `item` in place of those that number `no` had.
     pub fn upsert(&mut self, no: ItemNo, item: &Item) {
         self.remove(no);
-        let mut frequencies: HashMap<String, f32> = HashMap::new();
+        let mut frequencies: HashMap<String, (usize, f32)> = HashMap::new();
         let labels = item.tags.iter().chain(&item.categories);
         let fields = std::iter::once((item.title.as_str(), TITLE_WEIGHT))
             .chain(labels.map(|label| (label.as_str(), LABEL_WEIGHT)))
@@ -61,15 +61,20 @@ impl TextIndex {
                 if frequencies.len() >= MAX_TERMS_PER_ITEM && !frequencies.contains_key(&word) {
                     continue;
                 }
-                *frequencies.entry(word).or_default() += weight;
+                let next = frequencies.len();
+                frequencies.entry(word).or_insert((next, 0.0)).1 += weight;
             }
         }
         if frequencies.is_empty() {
             return;
         }
-        let length: f32 = frequencies.values().sum();
+        // In the order in which the item has them: of equally rare words the first ones count, and the same item gets
+        // the same scores in every process.
+        let mut frequencies: Vec<(String, (usize, f32))> = frequencies.into_iter().collect();
+        frequencies.sort_unstable_by_key(|&(_, (place, _))| place);
+        let length: f32 = frequencies.iter().map(|(_, (_, frequency))| frequency).sum();
         let mut terms = Vec::with_capacity(frequencies.len());
-        for (word, frequency) in frequencies {
+        for (word, (_, frequency)) in frequencies {
             let term = self.term(word);
             let list = &mut self.postings[term as usize];
             let place = list.partition_point(|p| p.item < no.0);
@@ -99,8 +104,8 @@ impl TextIndex {
     /// The best `limit` items for the words of `text`, best first; only numbers in `allowed`, if given.
     pub fn search(&self, text: &str, limit: usize, allowed: Option<&RoaringBitmap>) -> Vec<Scored> {
         let mut terms: Vec<u32> = words(text).filter_map(|w| self.term_numbers.get(w.as_str()).copied()).collect();
-        terms.sort_unstable();
-        terms.dedup();
+        let mut taken = HashSet::new();
+        terms.retain(|&term| taken.insert(term));
         self.score(&terms, limit, allowed)
     }
 
@@ -254,5 +259,24 @@ mod tests {
         assert!(TextIndex::default().search("sea", 10, None).is_empty());
         assert!(shelf().search("", 10, None).is_empty());
         assert!(shelf().search("sea", 0, None).is_empty());
+    }
+
+    #[test]
+    fn scores_do_not_depend_on_the_process_or_the_order_of_the_items() {
+        // More equally rare words than are asked for, so that it matters which ones count.
+        let long = |from: usize| (from..from + 40).map(|n| format!("word{n}")).collect::<Vec<_>>().join(" ");
+        let items: Vec<(u32, String)> = (0..6).map(|n| (n, long(n as usize * 7))).collect();
+        let index = |order: &[(u32, String)]| {
+            let mut index = TextIndex::default();
+            order.iter().for_each(|(no, text)| index.upsert(ItemNo(*no), &item(text, &[], "")));
+            index
+        };
+        let mut turned = items.clone();
+        turned.reverse();
+        let (one, other) = (index(&items), index(&turned));
+        for no in 0..6 {
+            assert_eq!(one.similar(ItemNo(no), 6, None), other.similar(ItemNo(no), 6, None));
+        }
+        assert_eq!(one.search(&long(3), 6, None), other.search(&long(3), 6, None));
     }
 }
