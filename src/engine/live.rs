@@ -66,10 +66,19 @@ impl Live {
         self.catalogue.write().put(no, entry);
     }
 
-    fn forget_item(&self, id: &ItemId) {
-        let Some(no) = self.catalogue.write().remove(id) else {
+    /// Gives an item its number, whose contents are to come.
+    pub(super) fn expect_item(&self, id: &ItemId) {
+        self.number_of(id);
+    }
+
+    /// Takes an item out and forgets what was learned of it, also when its contents have not come yet.
+    pub(super) fn forget_item(&self, id: &ItemId) {
+        let mut catalogue = self.catalogue.write();
+        let Some(no) = catalogue.number(id) else {
             return;
         };
+        catalogue.remove(id);
+        drop(catalogue);
         self.attributes.remove(no);
         self.newest.write().remove(no);
         self.text.write().remove(no);
@@ -132,7 +141,8 @@ pub(super) struct Newest(Vec<(Timestamp, ItemNo)>);
 impl Newest {
     fn insert(&mut self, created_at: Timestamp, item: ItemNo) {
         self.remove(item);
-        let place = self.0.partition_point(|&(at, _)| at > created_at);
+        // Items of the same instant stand in the order of their numbers, however they came.
+        let place = self.0.partition_point(|&(at, other)| (at, other.0) > (created_at, item.0));
         if place < NEWEST {
             self.0.insert(place, (created_at, item));
             self.0.truncate(NEWEST);

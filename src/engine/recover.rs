@@ -1,11 +1,15 @@
-//! How does the service get back to where it was? The catalogue first, then the log, event by event.
+//! How does the service get back to where it was? The log first, entry by entry, then the catalogue.
+//!
+//! The log's order gives items their numbers, as it did when its entries were applied for the first time, so that what
+//! depends on numbers (ties between equals) comes out as before. What was learned of an item up to its deletion is
+//! forgotten at the same place. The catalogue has the present contents of the items, so it is read once, at the end.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::live::Live;
 use crate::domain::ItemId;
-use crate::store::{Store, StoreError};
+use crate::store::{LogEntry, Store, StoreError};
 
 /// What a start found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,6 +35,20 @@ pub(super) fn recover(
 ) -> Result<Recovered, StoreError> {
     let mut done = Recovered::default();
     let mut foreign: BTreeSet<ItemId> = BTreeSet::new();
+    let replayed = store.replay_entries(0, &mut |_, entry| {
+        match entry {
+            LogEntry::Event(event) => {
+                live.apply_event(&event);
+                done.events += 1;
+                if done.events % PROGRESS_EVERY == 0 {
+                    progress(&done);
+                }
+            }
+            LogEntry::ItemPut(id) => live.expect_item(&id),
+            LogEntry::ItemDeleted(id) => live.forget_item(&id),
+        }
+        ControlFlow::Continue(())
+    })?;
     let scanned = store.for_each_item(|record| {
         let embedded = record.images.iter().any(|image| image.embeddings.contains_key(&live.model_id));
         if !record.images.is_empty() && !embedded {
@@ -39,14 +57,6 @@ pub(super) fn recover(
         live.apply_item(record);
         done.items += 1;
         if done.items % PROGRESS_EVERY == 0 {
-            progress(&done);
-        }
-        ControlFlow::Continue(())
-    })?;
-    let replayed = store.replay(0, |_, event| {
-        live.apply_event(&event);
-        done.events += 1;
-        if done.events % PROGRESS_EVERY == 0 {
             progress(&done);
         }
         ControlFlow::Continue(())
