@@ -1,0 +1,14 @@
+//! Does the whole service do what its documents say? Every test here talks to a real server over a real socket.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+mod architecture;
+mod certificates;
+mod frames;
+mod items;
+mod learning;
+mod operations;
+mod restart;
+mod robustness;
