@@ -128,7 +128,7 @@ pub struct ItemReceipt {
 pub enum EventReceipt {
     /// It is in the log.
     Stored {
-        /// Whether the catalogue has its item; if not, the event counts once the item arrives and the log is replayed.
+        /// Whether the catalogue has its item; if not, the event counts as soon as the item arrives.
         known_item: bool,
     },
     /// An event of this id was there already.

@@ -21,6 +21,9 @@ use crate::telemetry::{Metrics, Stage};
 
 /// An item with fewer engagements than this is new to the audience.
 const COLD_BELOW: f32 = 5.0;
+/// For how long an item that nobody has turned to yet counts as left alone: a month. To the weights, which were learned
+/// from items with a past, not knowing would look like just now.
+const NEVER_TOUCHED_S: f32 = 30.0 * 86_400.0;
 /// Items with much in common have about this metadata similarity in the world that the weights were learned in.
 const METADATA_SCALE: f32 = 2.0;
 /// How many items are taken from the catalogue when the sources propose too few.
@@ -276,7 +279,8 @@ impl Gathering<'_> {
             candidate.popularity = popularity.total;
             candidate.trending = popularity.recent;
             candidate.trending_in_region = popularity.in_region;
-            candidate.idle_s = popularity.last_touched.map(|at| now.seconds_since(at).max(0.0) as f32);
+            let idle_s = popularity.last_touched.map(|at| now.seconds_since(at).max(0.0) as f32);
+            candidate.idle_s = Some(idle_s.unwrap_or(NEVER_TOUCHED_S));
             candidate.is_cold = popularity.total < COLD_BELOW;
             candidate.metadata = self.related.get(&item).copied().unwrap_or_default();
             candidate.seen_steps_ago = history
