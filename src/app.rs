@@ -347,7 +347,7 @@ fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
 
 fn engine_options(settings: &Settings, hazard_model: HazardModel) -> EngineOptions {
     let Settings { vision, session, collab, ranking, inference, .. } = settings;
-    let decode_threads = if vision.decode_workers == 0 { processors() } else { vision.decode_workers };
+    let decode_threads = if vision.decode_workers == 0 { processors().div_ceil(2) } else { vision.decode_workers };
     EngineOptions {
         max_items: settings.index.max_items,
         decode_limits: DecodeLimits {
