@@ -12,6 +12,7 @@ mod item;
 mod luma;
 mod pixels;
 mod scored;
+mod sealing_key;
 mod time;
 
 pub use embedding::{Embedding, EmbeddingError, dot};
@@ -23,4 +24,5 @@ pub use item::{Attribute, Item, ItemError};
 pub use luma::{LUMA_SIDE, LumaThumb};
 pub use pixels::{Fit, InputSize, Motion, Pixels};
 pub use scored::Scored;
+pub use sealing_key::SealingKey;
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};
