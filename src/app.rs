@@ -1,23 +1,27 @@
 //! Who makes the parts, and in which order do they start and stop? The composition root.
 //!
-//! Start: keys and certificate, ONNX Runtime, model, store, recovery, upkeep. Stop: listener, requests in flight (they
-//! may finish), upkeep, store, model.
+//! Start: keys and certificate; then, while the server answers that it is starting (`app/start.rs`), ONNX Runtime, model,
+//! store, recovery, upkeep. Stop: listener, requests in flight (they may finish), upkeep, store, model.
+
+mod start;
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use tokio::net::TcpListener;
 
 use crate::api::{self, Access, ApiOptions, AppState, CorsOrigins, Drained, Limits, ServerOptions};
 use crate::collab::CollabLimits;
 use crate::config::{self, Settings, TlsMode, UserSecret};
 use crate::domain::{Clock, Timestamp, UserId, UserKey};
-use crate::engine::{CandidateLimits, Engine, EngineOptions, Recovered};
+use crate::engine::{CandidateLimits, Engine, EngineOptions, Progress, Recovered, Step};
 use crate::index::{self, IndexKind, IndexSettings};
 use crate::inference::{Embedder, EmbedderOptions, InferenceError, Manifest, ManifestError, Provider, runtime};
 use crate::ranking::{HazardModel, ModelError};
@@ -33,14 +37,29 @@ const UPKEEP_EVERY: Duration = Duration::from_secs(1);
 /// The service, ready to serve.
 #[derive(Debug)]
 pub struct App {
+    rim: Arc<Rim>,
     engine: Arc<Engine>,
-    metrics: Metrics,
+    recovered: Recovered,
+    upkeep: Upkeep,
+}
+
+/// The service before its start: what is quickly found out, and what an operator most often gets wrong.
+///
+/// [`Prepared::serve`] answers while the rest is made; [`Prepared::start`] makes it first.
+#[derive(Debug)]
+pub struct Prepared {
+    rim: Arc<Rim>,
+    hazard_model: HazardModel,
+}
+
+/// What stands between the socket and the engine.
+#[derive(Debug)]
+struct Rim {
+    settings: Settings,
     clock: Arc<dyn Clock>,
     access: Access,
     tls: Option<Arc<Tls>>,
-    settings: Settings,
-    recovered: Recovered,
-    upkeep: Upkeep,
+    metrics: Metrics,
 }
 
 /// Why the service cannot start.
@@ -97,16 +116,14 @@ pub enum AppError {
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
+    /// The start ended in a way that it never should.
+    #[error("the start broke down; the log has more")]
+    BrokeDown,
 }
 
 impl App {
-    /// Makes all parts and brings them to the state that the log ends at. Blocks for as long as that takes; `progress`
-    /// hears of it from time to time.
-    pub fn build(
-        settings: Settings,
-        clock: Arc<dyn Clock>,
-        progress: impl FnMut(&Recovered),
-    ) -> Result<Self, AppError> {
+    /// Checks what can be checked at once: keys, secrets, certificates, weights.
+    pub fn prepare(settings: Settings, clock: Arc<dyn Clock>) -> Result<Prepared, AppError> {
         let now = clock.now();
         let access = access(&settings, now)?;
         let public = !settings.server.bind.ip().is_loopback();
@@ -116,23 +133,16 @@ impl App {
         let tls = tls_options(&settings, clock.as_ref())?.map(Tls::load).transpose()?.map(Arc::new);
         let metrics = Metrics::new()?;
         let hazard_model = load_weights(&settings)?;
+        Ok(Prepared { rim: Arc::new(Rim { settings, clock, access, tls, metrics }), hazard_model })
+    }
 
-        let located = runtime::find(settings.inference.runtime_path.as_deref())?;
-        runtime::load(&located)?;
-        let embedder = Embedder::start(load_manifest(&settings)?, embedder_options(&settings))?;
-        for report in embedder.providers() {
-            tracing::info!(provider = report.provider.name(), outcome = ?report.outcome, "execution provider");
-        }
-        metrics.set_build(embedder.model_id(), &format!("1.{}", located.minor_version));
-
-        let store = Store::open(&settings.data_dir, store_options(&settings, &metrics))?;
-        let vectors = index::open(&index_settings(&settings, embedder.dims()))?;
-        let options = engine_options(&settings, hazard_model);
-        let (engine, recovered) =
-            Engine::start(options, clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
-        let engine = Arc::new(engine);
-        let upkeep = Upkeep::start(engine.clone()).map_err(AppError::Thread)?;
-        Ok(Self { engine, metrics, clock, access, tls, settings, recovered, upkeep })
+    /// Makes all parts and brings them to the state that the log ends at; see [`Prepared::start`].
+    pub fn build(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Self, AppError> {
+        Self::prepare(settings, clock)?.start(progress)
     }
 
     /// The use cases, for commands that need no server.
@@ -142,7 +152,7 @@ impl App {
 
     /// The pseudonym under which the service knows a person.
     pub fn user_key(&self, user: &UserId) -> UserKey {
-        self.access.hasher.user_key(user)
+        self.rim.access.hasher.user_key(user)
     }
 
     /// What the start found in the store.
@@ -152,28 +162,8 @@ impl App {
 
     /// Serves on `listener` until `shutdown` fires, then drains and stops the parts.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()> + Send) -> Drained {
-        let state = AppState::new(
-            self.engine.clone(),
-            self.access.clone(),
-            self.metrics.clone(),
-            self.clock.clone(),
-            api_options(&self.settings),
-        );
-        let reload = self.tls.clone().map(|tls| tokio::spawn(follow(tls, self.settings.server.tls.reload_check_s)));
-        let server = ServerOptions {
-            max_connections: self.settings.server.max_connections,
-            drain_deadline: Duration::from_secs_f64(self.settings.server.drain_s),
-            ..ServerOptions::default()
-        };
-        let drained = api::serve(listener, self.tls.clone(), api::router(state), server, shutdown).await;
-        if let Some(reload) = reload {
-            reload.abort();
-        }
-        // Joining threads blocks, so not on a thread that others' tasks run on.
-        let stopped = tokio::task::spawn_blocking(move || self.stop()).await;
-        if let Err(error) = stopped {
-            tracing::error!(%error, "the service did not stop cleanly");
-        }
+        let drained = self.rim.serve(listener, self.router(), shutdown).await;
+        self.stop_aside().await;
         drained
     }
 
@@ -181,6 +171,72 @@ impl App {
     pub fn stop(self) {
         self.upkeep.stop();
         self.engine.shut_down();
+    }
+
+    /// Stops the parts. Joining threads blocks, so not on a thread that others' tasks run on.
+    async fn stop_aside(self) {
+        if let Err(error) = tokio::task::spawn_blocking(move || self.stop()).await {
+            tracing::error!(%error, "the service did not stop cleanly");
+        }
+    }
+
+    fn router(&self) -> Router {
+        let rim = &self.rim;
+        let options = api_options(&rim.settings);
+        let (access, metrics, clock) = (rim.access.clone(), rim.metrics.clone(), rim.clock.clone());
+        api::router(AppState::new(self.engine.clone(), access, metrics, clock, options))
+    }
+}
+
+impl Prepared {
+    /// Makes the other parts and brings them to the state that the log ends at. Blocks for as long as that takes;
+    /// `progress` hears of it from time to time and may break it off, which ends it with [`StoreError::Closed`].
+    pub fn start(self, mut progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<App, AppError> {
+        let Self { rim, hazard_model } = self;
+        let (settings, metrics) = (&rim.settings, &rim.metrics);
+        let mut begin = |step| match progress(Progress::begin(step, 0)) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(StoreError::Closed),
+        };
+        begin(Step::Model)?;
+        let located = runtime::find(settings.inference.runtime_path.as_deref())?;
+        runtime::load(&located)?;
+        let embedder = Embedder::start(load_manifest(settings)?, embedder_options(settings))?;
+        for report in embedder.providers() {
+            tracing::info!(provider = report.provider.name(), outcome = ?report.outcome, "execution provider");
+        }
+        metrics.set_build(embedder.model_id(), &format!("1.{}", located.minor_version));
+
+        begin(Step::Database)?;
+        let store = Store::open(&settings.data_dir, store_options(settings, metrics))?;
+        let vectors = index::open(&index_settings(settings, embedder.dims()))?;
+        let options = engine_options(settings, hazard_model);
+        let (engine, recovered) =
+            Engine::start(options, rim.clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
+        let engine = Arc::new(engine);
+        let upkeep = Upkeep::start(engine.clone()).map_err(AppError::Thread)?;
+        Ok(App { rim, engine, recovered, upkeep })
+    }
+}
+
+impl Rim {
+    /// Serves `router` until `shutdown` fires, then drains. New certificates are taken over meanwhile.
+    async fn serve(&self, listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> Drained {
+        let reload = self.tls.clone().map(|tls| tokio::spawn(follow(tls, self.settings.server.tls.reload_check_s)));
+        let server = ServerOptions {
+            max_connections: self.settings.server.max_connections,
+            drain_deadline: self.drain_deadline(),
+            ..ServerOptions::default()
+        };
+        let drained = api::serve(listener, self.tls.clone(), router, server, shutdown).await;
+        if let Some(reload) = reload {
+            reload.abort();
+        }
+        drained
+    }
+
+    fn drain_deadline(&self) -> Duration {
+        Duration::from_secs_f64(self.settings.server.drain_s)
     }
 }
 

@@ -101,6 +101,10 @@ fn log_response(response: &Response, took: Duration, span: &Span) {
     span.record("status", status);
     let took_ms = took.as_secs_f64() * 1e3;
     match response.extensions().get::<Carried>() {
+        // As expected; probes come every few seconds.
+        Some(Carried(error)) if matches!(**error, ApiError::Starting(_)) => {
+            tracing::debug!(status, took_ms, code = error.kind().1, "refused");
+        }
         Some(Carried(error)) if response.status().is_server_error() => {
             tracing::error!(status, took_ms, code = error.kind().1, %error, "failed");
         }

@@ -15,11 +15,13 @@ mod problem;
 mod router;
 mod routes;
 mod server;
+mod starting;
 mod state;
 mod wire;
 
 pub use options::{ApiOptions, CorsOrigins, Limits};
-pub use problem::{ApiError, FieldError, Problem};
+pub use problem::{ApiError, FieldError, Problem, StartReport};
 pub use router::{openapi, router};
 pub use server::{Drained, Peer, ServerOptions, serve};
+pub use starting::Starting;
 pub use state::{Access, AppState};

@@ -102,6 +102,9 @@ pub enum ApiError {
     /// The service does not work at the moment; the text is for the log only.
     #[error("not ready: {0}")]
     NotReady(String),
+    /// The service is not there yet.
+    #[error("the service is starting: {0}")]
+    Starting(StartReport),
     /// A handler panicked; the text is for the log only.
     #[error("panicked: {0}")]
     Panicked(String),
@@ -126,8 +129,30 @@ impl FieldError {
     }
 }
 
+/// How far a start has come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StartReport {
+    /// What it is busy with.
+    pub step: &'static str,
+    /// How much of that is done.
+    pub done: u64,
+    /// How much there is to do; 0 if that is not known.
+    pub total: u64,
+    /// Seconds since the beginning.
+    pub elapsed_s: f64,
+}
+
+impl std::fmt::Display for StartReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self { step, total: 0, .. } => f.write_str(step),
+            Self { step, done, total, .. } => write!(f, "{step}, {done} of {total}"),
+        }
+    }
+}
+
 /// The body of every error (RFC 9457).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
     /// A URI reference that names the kind of problem.
     #[serde(rename = "type")]
@@ -145,6 +170,18 @@ pub struct Problem {
     /// The fields at fault, where they are known.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// With the code `starting`: what the start is busy with, for example `log`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step: Option<&'static str>,
+    /// With the code `starting`: how much of the step is done, in entries of the log or items.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done: Option<u64>,
+    /// With the code `starting`: how much there is to do in the step, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// With the code `starting`: seconds since the start began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elapsed_s: Option<f64>,
 }
 
 /// One field at fault says it all; of several, the list says more.
@@ -204,6 +241,7 @@ impl ApiError {
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed"),
             Self::TimedOut => (S::GATEWAY_TIMEOUT, "timed_out", "Timed out"),
             Self::NotReady(_) => (S::SERVICE_UNAVAILABLE, "not_ready", "Not ready"),
+            Self::Starting(_) => (S::SERVICE_UNAVAILABLE, "starting", "Starting"),
             Self::Panicked(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             Self::Bare(status) => (*status, "failed", "Failed"),
         }
@@ -236,6 +274,7 @@ impl ApiError {
             | Self::NotFound(_)
             | Self::MethodNotAllowed
             | Self::TimedOut
+            | Self::Starting(_)
             | Self::Bare(_) => self.to_string(),
         }
     }
@@ -263,7 +302,9 @@ impl ApiError {
             Self::RateLimited { retry_after }
             | Self::Overloaded { retry_after }
             | Self::Engine(EngineError::Busy { retry_after }) => Some(*retry_after),
-            Self::Engine(EngineError::ShuttingDown) | Self::NotReady(_) => Some(Duration::from_secs(1)),
+            Self::Engine(EngineError::ShuttingDown) | Self::NotReady(_) | Self::Starting(_) => {
+                Some(Duration::from_secs(1))
+            }
             _ => None,
         }
     }
@@ -271,6 +312,7 @@ impl ApiError {
     /// The body for the client.
     pub fn problem(&self, request_id: &str) -> Problem {
         let (status, code, title) = self.kind();
+        let start = if let Self::Starting(report) = self { Some(*report) } else { None };
         Problem {
             kind: format!("urn:upnext:problem:{code}"),
             title,
@@ -279,6 +321,10 @@ impl ApiError {
             code,
             instance: request_id.to_owned(),
             errors: self.fields(),
+            step: start.map(|start| start.step),
+            done: start.map(|start| start.done),
+            total: start.map(|start| start.total).filter(|&total| total > 0),
+            elapsed_s: start.map(|start| start.elapsed_s),
         }
     }
 

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::output::{bar, line};
-use super::serve::{scheme, serve};
+use super::serve::{progress_log, scheme, serve};
 use super::{CliError, Common, runtime, start_logging, tokio_runtime};
 use crate::app::{App, AppError};
 use crate::config::{Settings, TlsMode};
@@ -64,7 +64,7 @@ impl Demo {
         start_logging(&settings)?;
         runtime::ensure(settings.inference.runtime_path.as_deref())?;
 
-        let app = App::build(settings.clone(), Arc::new(SystemClock), |_| {})?;
+        let app = App::build(settings.clone(), Arc::new(SystemClock), progress_log())?;
         let catalogue = Catalogue::generate(SEED, self.items as usize);
         let tokio = tokio_runtime()?;
         tokio.block_on(self.load(&app, &catalogue)).map_err(|e| CliError::Failed(format!("the demo's world: {e}")))?;

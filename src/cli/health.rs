@@ -51,5 +51,8 @@ async fn ask(url: &str) -> Result<reqwest::StatusCode, CliError> {
     if answer.status().is_success() {
         return Ok(answer.status());
     }
-    Err(CliError::Failed(format!("{url} is not ready: {}", answer.status())))
+    let status = answer.status();
+    let problem: serde_json::Value = answer.json().await.unwrap_or_default();
+    let detail = problem["detail"].as_str().map(|detail| format!(", {detail}")).unwrap_or_default();
+    Err(CliError::Failed(format!("{url} is not ready: {status}{detail}")))
 }

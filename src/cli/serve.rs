@@ -1,7 +1,9 @@
 //! `upnext serve`: the service itself.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::net::TcpListener;
@@ -11,7 +13,7 @@ use super::{CliError, Common, start_logging, tokio_runtime};
 use crate::app::App;
 use crate::config::{Settings, TlsMode};
 use crate::domain::SystemClock;
-use crate::engine::Recovered;
+use crate::engine::{Progress, Step};
 
 /// Serve until the process is told to stop
 #[derive(Debug, Args)]
@@ -27,32 +29,40 @@ impl Serve {
         sources.overrides.extend(self.bind.map(|bind| format!("server.bind={bind}")));
         let settings = Settings::load(&sources)?.settings;
         start_logging(&settings)?;
-        let app = App::build(settings.clone(), Arc::new(SystemClock), log_progress)?;
-        let recovered = app.recovered();
-        tracing::info!(items = recovered.items, events = recovered.events, "recovered");
-        tokio_runtime()?.block_on(serve(app, &settings, |_| {}))
+        let prepared = App::prepare(settings.clone(), Arc::new(SystemClock))?;
+        tokio_runtime()?.block_on(async {
+            let (listener, shutdown) = listen(&settings).await?;
+            let drained = prepared.serve(listener, progress_log(), shutdown).await?;
+            tracing::info!(cut_off = drained.cut_off, "stopped");
+            Ok(())
+        })
     }
 }
 
 /// Serves on the configured address until SIGTERM or SIGINT; `ready` is called once connections are accepted.
 pub(super) async fn serve(app: App, settings: &Settings, ready: impl FnOnce(SocketAddr)) -> Result<(), CliError> {
+    let (listener, shutdown) = listen(settings).await?;
+    ready(listener.local_addr().map_err(CliError::io(settings.server.bind))?);
+    let drained = app.serve(listener, shutdown).await;
+    tracing::info!(cut_off = drained.cut_off, "stopped");
+    Ok(())
+}
+
+/// A listener on the configured address, and what fires on SIGTERM or SIGINT.
+async fn listen(settings: &Settings) -> Result<(TcpListener, impl Future<Output = ()> + Send + use<>), CliError> {
     let bind = settings.server.bind;
+    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::io("signals"))?;
     let listener = TcpListener::bind(bind).await.map_err(CliError::io(bind))?;
     let address = listener.local_addr().map_err(CliError::io(bind))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(CliError::io("signals"))?;
-    let scheme = scheme(settings);
-    tracing::info!(%address, "serving on {scheme}://{address}");
-    ready(address);
-    let shutdown = async {
+    tracing::info!(%address, "listening on {}://{address}", scheme(settings));
+    let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}
         }
         tracing::info!("stopping: no new connections, requests in flight may finish");
     };
-    let drained = app.serve(listener, shutdown).await;
-    tracing::info!(cut_off = drained.cut_off, "stopped");
-    Ok(())
+    Ok((listener, shutdown))
 }
 
 /// `https`, or `http` where TLS is off.
@@ -60,7 +70,15 @@ pub(super) fn scheme(settings: &Settings) -> &'static str {
     if settings.server.tls.mode == TlsMode::Off { "http" } else { "https" }
 }
 
-/// Tells the log how far a start has come.
-pub(super) fn log_progress(recovered: &Recovered) {
-    tracing::info!(items = recovered.items, events = recovered.events, "recovering");
+/// Tells the log how far a start has come: every step, and within one at most once in so long.
+pub(super) fn progress_log() -> impl FnMut(Progress) -> ControlFlow<()> + Send + use<> {
+    const EVERY: Duration = Duration::from_secs(2);
+    let mut told: Option<(Step, Instant)> = None;
+    move |Progress { step, done, total }| {
+        if told.is_none_or(|(last, at)| last != step || at.elapsed() >= EVERY) {
+            told = Some((step, Instant::now()));
+            tracing::info!(step = step.name(), done, total, "starting");
+        }
+        ControlFlow::Continue(())
+    }
 }

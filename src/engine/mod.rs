@@ -22,6 +22,7 @@ mod request;
 mod search;
 mod see;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -36,7 +37,7 @@ pub use answer::{
 };
 pub use error::EngineError;
 pub use parts::{CandidateLimits, EngineOptions};
-pub use recover::Recovered;
+pub use recover::{Progress, Recovered, Step};
 pub use request::{FrameRequest, FrameUpload, ItemWrite, Query, RecommendRequest, SearchRequest};
 
 use self::applier::Applier;
@@ -59,8 +60,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Joins the parts and brings them to the state that the store ends at; `progress` hears of it from time to time.
-    /// Blocks until that is done.
+    /// Joins the parts and brings them to the state that the store ends at; `progress` hears of it from time to time,
+    /// and may break the start off, which ends it with [`StoreError::Closed`]. Blocks until that is done.
     pub fn start(
         options: EngineOptions,
         clock: Arc<dyn Clock>,
@@ -68,7 +69,7 @@ impl Engine {
         store: Store,
         embedder: Embedder,
         vectors: Arc<dyn VectorIndex>,
-        progress: impl FnMut(&Recovered),
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Self, Recovered), StoreError> {
         let live = Live {
             catalogue: RwLock::new(Catalogue::new(options.max_items)),

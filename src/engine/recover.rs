@@ -24,31 +24,90 @@ pub struct Recovered {
     pub not_embedded: u64,
 }
 
-/// How often progress is told.
-const PROGRESS_EVERY: u64 = 10_000;
+/// What a start is busy with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// The model is loaded.
+    Model,
+    /// The database is opened and, after a crash, mended.
+    Database,
+    /// A checkpoint of what was learned is read.
+    Checkpoint,
+    /// The log is replayed.
+    Log,
+    /// The catalogue is read.
+    Items,
+}
 
-/// Brings `live` to the state that the store ends at. `progress` is told what has been done so far, from time to time.
+impl Step {
+    /// The name on the wire and in logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Database => "database",
+            Self::Checkpoint => "checkpoint",
+            Self::Log => "log",
+            Self::Items => "items",
+        }
+    }
+}
+
+/// How far a start has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// What it is busy with.
+    pub step: Step,
+    /// How much of the step is done: entries of the log, items.
+    pub done: u64,
+    /// How much there is to do; 0 if that is not known.
+    pub total: u64,
+}
+
+impl Progress {
+    /// The beginning of a step.
+    pub fn begin(step: Step, total: u64) -> Self {
+        Self { step, done: 0, total }
+    }
+}
+
+/// How often progress is told, in entries or items.
+const PROGRESS_EVERY: u64 = 5_000;
+
+/// Brings `live` to the state that the store ends at. `progress` hears of every step and of its progress from time to
+/// time; when it breaks off, so does the start, with [`StoreError::Closed`].
 pub(super) fn recover(
     live: &Live,
     store: &Store,
-    mut progress: impl FnMut(&Recovered),
+    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Recovered, StoreError> {
     let mut done = Recovered::default();
     let mut foreign: BTreeSet<ItemId> = BTreeSet::new();
-    let replayed = store.replay_entries(0, &mut |_, entry| {
+    let mut broken_off = false;
+    let mut tell = |step, done: u64, total| {
+        broken_off = broken_off || (done % PROGRESS_EVERY == 0 && progress(Progress { step, done, total }).is_break());
+        if broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+
+    let last = store.last_sequence();
+    if tell(Step::Log, 0, last).is_break() {
+        return Err(StoreError::Closed);
+    }
+    let replayed = store.replay_entries(0, &mut |sequence, entry| {
         match entry {
             LogEntry::Event(event) => {
                 live.apply_event(&event);
                 done.events += 1;
-                if done.events % PROGRESS_EVERY == 0 {
-                    progress(&done);
-                }
             }
             LogEntry::ItemPut(id) => live.expect_item(&id),
             LogEntry::ItemDeleted(id) => live.forget_item(&id),
         }
-        ControlFlow::Continue(())
+        tell(Step::Log, sequence, last)
     })?;
+
+    let total = store.item_count()?;
+    if tell(Step::Items, 0, total).is_break() {
+        return Err(StoreError::Closed);
+    }
     let scanned = store.for_each_item(|record| {
         let embedded = record.images.iter().any(|image| image.embeddings.contains_key(&live.model_id));
         if !record.images.is_empty() && !embedded {
@@ -56,11 +115,11 @@ pub(super) fn recover(
         }
         live.apply_item(record);
         done.items += 1;
-        if done.items % PROGRESS_EVERY == 0 {
-            progress(&done);
-        }
-        ControlFlow::Continue(())
+        tell(Step::Items, done.items, total)
     })?;
+    if broken_off {
+        return Err(StoreError::Closed);
+    }
     done.skipped = scanned.skipped + replayed.skipped;
     done.not_embedded = foreign.len() as u64;
     if let Some(example) = foreign.first() {
@@ -69,6 +128,5 @@ pub(super) fn recover(
             "these items have no embedding by this model and are not found by their looks; write them again with their images"
         );
     }
-    progress(&done);
     Ok(done)
 }

@@ -12,3 +12,4 @@ mod learning;
 mod operations;
 mod restart;
 mod robustness;
+mod starting;

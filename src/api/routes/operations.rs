@@ -70,6 +70,8 @@ pub(in crate::api) async fn root() -> &'static str {
 }
 
 /// Does the process live?
+///
+/// It does from the first moment on, also while the service starts and answers everything else 503 `starting`.
 #[utoipa::path(get, path = "/livez", tag = "operations", security(()),
     responses((status = 200, description = "it does", body = String, content_type = "text/plain")))]
 pub(in crate::api) async fn livez() -> &'static str {
@@ -78,7 +80,8 @@ pub(in crate::api) async fn livez() -> &'static str {
 
 /// Can the service do its work?
 ///
-/// Sends a real picture through the model, at most once a second.
+/// Sends a real picture through the model, at most once a second. While the service starts, the problem has the code
+/// `starting` and says how far it is: `step`, `done`, `total`, `elapsed_s`.
 #[utoipa::path(get, path = "/readyz", tag = "operations", security(()),
     responses((status = 200, description = "it can", body = ReadyAnswer),
         (status = 503, description = "it cannot", body = Problem, content_type = "application/problem+json")))]

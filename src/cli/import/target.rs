@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::client::Client;
 use super::events::IdSecret;
 use crate::app::App;
-use crate::cli::serve::log_progress;
+use crate::cli::serve::progress_log;
 use crate::cli::{CliError, Common, output, start_logging};
 use crate::config::Settings;
 use crate::domain::{Clock, SystemClock, UserId};
@@ -109,7 +109,7 @@ impl Target {
         start_logging(&settings)?;
         std::fs::create_dir_all(&settings.data_dir).map_err(CliError::io(settings.data_dir.display()))?;
         let key = TemporaryKey::create(KeyFile::in_dir(&settings.data_dir))?;
-        let app = App::build(settings, Arc::new(SystemClock), log_progress)?;
+        let app = App::build(settings, Arc::new(SystemClock), progress_log())?;
         let label = UserId::new("upnext import ids").map_err(|e| CliError::Failed(e.to_string()))?;
         let secret = IdSecret::new(&app.user_key(&label).0);
         Ok(Self::Own(Box::new(app), key, secret))

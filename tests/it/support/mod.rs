@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 pub(crate) use self::answer::{Answer, all_ids, ids, list, number, probabilities, text};
 pub(crate) use self::client::Client;
-pub(crate) use self::server::{Server, Setup};
+pub(crate) use self::server::{Server, Setup, Stopped};
 pub(crate) use self::world::World;
 
 /// One runtime for all servers and clients of this process, so that a test may block while they go on.

@@ -1,6 +1,7 @@
 //! How does a test get a server? The real one, on a port of its own, with a data folder that goes when it goes.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow::Continue;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
@@ -58,7 +59,7 @@ impl Server {
     fn start(data_dir: Arc<TempDir>, clock: Arc<ManualClock>, overrides: Vec<String>) -> Self {
         ensure_runtime();
         let key = new_key(data_dir.path(), clock.now(), &Scope::ALL, None);
-        let app = App::build(settings(data_dir.path(), &overrides), clock.clone(), |_| {}).unwrap();
+        let app = App::build(settings(data_dir.path(), &overrides), clock.clone(), |_| Continue(())).unwrap();
         let recovered = app.recovered();
         let (stop, stopped) = oneshot::channel::<()>();
         let (address, task) = run(async {
@@ -76,6 +77,18 @@ impl Server {
     pub(crate) fn restart(mut self) -> Self {
         let _ = self.finish();
         Self::start(self.data_dir.clone(), self.clock.clone(), self.overrides.clone())
+    }
+
+    /// Stops it for good.
+    pub(crate) fn stop(mut self) -> Stopped {
+        let _ = self.finish();
+        Stopped {
+            settings: settings(self.data_dir(), &self.overrides),
+            clock: self.clock.clone(),
+            key: self.key.clone(),
+            certificate: self.certificate(),
+            _data_dir: self.data_dir.clone(),
+        }
     }
 
     /// Tells it to stop; it drains from now on.
@@ -141,6 +154,17 @@ impl Server {
     pub(crate) fn new_key(&self, scopes: &[Scope], rate_limit: Option<RateLimit>) -> String {
         new_key(self.data_dir(), self.clock.now(), scopes, rate_limit)
     }
+}
+
+/// What a server that was stopped leaves, for tests that put the pieces together themselves.
+pub(crate) struct Stopped {
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<ManualClock>,
+    /// May do everything.
+    pub(crate) key: String,
+    /// The development certificate.
+    pub(crate) certificate: PathBuf,
+    _data_dir: Arc<TempDir>,
 }
 
 impl Drop for Server {
