@@ -1,8 +1,8 @@
-//! Who may ask, and what must nobody read? API keys, TLS material, pseudonyms.
+//! Who may ask, and what must nobody read? API keys, TLS material, pseudonyms, sealing keys.
 //!
 //! A request's key is turned into a [`Principal`] by the [`KeyRing`], whose rate is bounded by the [`RateLimiter`];
 //! a user's id is turned into a pseudonym by the [`UserHasher`] before anything is stored; [`Tls`] holds the server's
-//! certificate. Files that hold secrets are written for their owner only, and nothing here prints a secret.
+//! certificate; [`SealingKeys`] are what the store seals its records under. Files that hold secrets are written for their owner only, and nothing here prints a secret.
 
 mod api_keys;
 mod development_certificate;
@@ -11,6 +11,7 @@ mod private_file;
 mod pseudonym;
 mod rate_limit;
 mod scope;
+mod sealing_keys;
 mod tls;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use key_ring::{AuthError, KeyRing, Principal};
 pub use pseudonym::UserHasher;
 pub use rate_limit::{RateLimit, RateLimiter, RetryAfter};
 pub use scope::{Scope, Scopes, UnknownScope};
+pub use sealing_keys::{RotatedKey, SealingKeyInfo, SealingKeys};
 pub use tls::{ClientAuth, Tls, TlsOptions};
 
 /// What can go wrong with keys, secrets and certificates on disk.
@@ -48,6 +50,22 @@ pub enum SecurityError {
     /// What was asked for a new key makes no sense.
     #[error("the key cannot be made: {0}")]
     BadRequest(&'static str),
+    /// Something has been sealed, but the keys that it is sealed under are not there.
+    #[error(
+        "{} is missing: without the sealing keys in it what is stored cannot be read; put it back, or set its keys as \
+         security.sealing_keys (in the environment UPNEXT__SECURITY__SEALING_KEYS)",
+        file.display()
+    )]
+    SealingKeysMissing {
+        /// Where the keys should be.
+        file: PathBuf,
+    },
+    /// The sealing keys cannot be used or changed this way.
+    #[error("the sealing keys: {0}")]
+    SealingKeys(String),
+    /// There is no sealing key with this id.
+    #[error("there is no sealing key {0}")]
+    NoSuchSealingKey(u32),
     /// The system gave no random numbers.
     #[error("the system gave no random numbers")]
     NoRandomness,
