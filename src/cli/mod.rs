@@ -8,6 +8,7 @@ mod health;
 mod import;
 mod keys;
 mod output;
+mod receipt;
 mod runtime;
 mod serve;
 
@@ -53,9 +54,12 @@ enum Command {
     /// Load items or events from a file
     #[command(subcommand)]
     Import(import::Import),
-    /// Make, list and revoke API keys
+    /// Make, list and revoke API keys; rotate the keys that seal the data
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Check receipts of erasure
+    #[command(subcommand)]
+    Receipt(receipt::Receipt),
     /// Check or show the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -100,6 +104,7 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => demo.run(&common),
         Command::Import(import) => import.run(&common),
         Command::Keys(keys) => keys.run(&common),
+        Command::Receipt(receipt) => receipt.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Runtime(runtime) => runtime.run(&common),
         Command::Health(health) => health.run(&common),

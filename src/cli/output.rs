@@ -10,6 +10,11 @@ pub(super) fn line(text: impl Display) {
     let _ = writeln!(stdout(), "{text}");
 }
 
+/// Prints what a person should know beside the answer, which may go into a file or another program.
+pub(super) fn note(text: impl Display) {
+    let _ = writeln!(stderr(), "{text}");
+}
+
 /// Prints why a command failed.
 pub(super) fn complain(error: &impl Display) {
     let _ = writeln!(stderr(), "upnext: {error}");

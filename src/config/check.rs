@@ -188,6 +188,9 @@ fn check_relations(s: &Settings, complaints: &mut Vec<Complaint>) {
     if s.security.user_secret.as_ref().is_some_and(|secret| secret.reveal().chars().count() < 16) {
         complaints.push(("security.user_secret", "must have at least 16 characters".into()));
     }
+    if !s.security.sealing_keys.is_empty() && s.security.sealing_key_file.is_some() {
+        complaints.push(("security.sealing_key_file", "means nothing when security.sealing_keys is set".into()));
+    }
     if s.data_dir.as_os_str().is_empty() {
         complaints.push(("data_dir", "must not be empty".into()));
     }
@@ -263,5 +266,9 @@ mod tests {
         assert!(complaints(&["security.rate_limit_burst=5"]).contains("`security.rate_limit_burst`"));
         assert!(complaints(&["ranking.candidates.fresh=10001"]).contains("`ranking.candidates.fresh`"));
         assert!(complaints(&["data_dir="]).contains("`data_dir`"));
+        let keys = format!("security.sealing_keys=1:{}", "0a".repeat(32));
+        assert_eq!(complaints(&[&keys]), "");
+        assert_eq!(complaints(&["security.sealing_key_file=k"]), "");
+        assert!(complaints(&[&keys, "security.sealing_key_file=k"]).contains("`security.sealing_key_file`"));
     }
 }

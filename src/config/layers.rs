@@ -12,7 +12,7 @@ use super::{ConfigError, DEFAULTS, Problem, Settings, Source};
 const ENVIRONMENT_PREFIX: &str = "UPNEXT__";
 
 /// Settings that are never shown.
-const SECRETS: [&str; 1] = ["security.user_secret"];
+const SECRETS: [&str; 2] = ["security.user_secret", "security.sealing_keys"];
 
 /// How similar a wrong name must be to a right one to be taken for it, 0 to 1.
 const SIMILAR: f64 = 0.75;
@@ -493,6 +493,31 @@ mod tests {
         assert!(text.contains("mode = \"off\" # from the command line"), "{text}");
         let short = refusal(Settings::load(&sources(&[], &["security.user_secret=horse"])));
         assert!(!short.contains("horse") && short.contains("16 characters"), "{short}");
+    }
+
+    #[test]
+    fn sealing_keys_are_read_from_the_environment_and_never_shown() {
+        let (first, second) = ("c0ffee00".repeat(8), "deadbeef".repeat(8));
+        let load = |text: &str| Settings::load(&sources(&[("UPNEXT__SECURITY__SEALING_KEYS", text)], &[]));
+        let loaded = load(&format!("2:{first}, 1:{second}")).unwrap();
+        let keys = &loaded.settings.security.sealing_keys;
+        assert_eq!(keys.iter().map(crate::domain::SealingKey::id).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(keys[0].bytes()[..4], [0xc0, 0xff, 0xee, 0]);
+        let text = format!("{loaded:?}{}", loaded.describe());
+        assert!(!text.contains("c0ffee") && !text.contains("deadbeef"), "{text}");
+        assert!(text.contains("sealing_keys = \"(hidden)\" # from the environment"), "{text}");
+        assert!(load("").unwrap().settings.security.sealing_keys.is_empty());
+
+        let digits = "1234567890".repeat(6);
+        let bad =
+            [first.clone(), format!("2:{first}0"), format!("2:{first},2:{second}"), digits, format!("[\"{first}\"]")];
+        for bad in bad {
+            let text = refusal(load(&bad));
+            assert!(text.contains("(UPNEXT__SECURITY__SEALING_KEYS): `security.sealing_keys`"), "{text}");
+            assert!(!text.contains("c0ffee") && !text.contains("deadbeef") && !text.contains("123456"), "{text}");
+        }
+        let text = refusal(load_file(&format!("[security]\nsealing_keys = \"2:{first}")));
+        assert!(text.contains("line 2") && !text.contains("c0ffee"), "{text}");
     }
 
     #[test]

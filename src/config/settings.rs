@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::domain::Horizons;
+use crate::domain::{Horizons, SealingKey};
 
 /// Everything that an operator can decide, checked.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -319,6 +319,12 @@ pub struct SecuritySettings {
     /// Secret under which user ids become pseudonyms; `None` is the file in the data folder.
     #[serde(deserialize_with = "empty_is_none")]
     pub user_secret: Option<UserSecret>,
+    /// Keys that seal what is stored, the active one first; empty is the file.
+    #[serde(deserialize_with = "sealing_keys")]
+    pub sealing_keys: Vec<SealingKey>,
+    /// File with those keys; `None` is the one in the data folder.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub sealing_key_file: Option<PathBuf>,
 }
 
 /// A secret that does not print itself.
@@ -363,6 +369,12 @@ pub enum LogFormat {
 fn empty_is_none<'de, D: Deserializer<'de>, T: From<Wrapped>>(deserializer: D) -> Result<Option<T>, D::Error> {
     let text = String::deserialize(deserializer)?;
     Ok((!text.is_empty()).then(|| T::from(Wrapped(text))))
+}
+
+/// `ID:KEY,ID:KEY`; an empty text is no key. What is refused is not shown.
+fn sealing_keys<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SealingKey>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text.is_empty() { Ok(Vec::new()) } else { SealingKey::parse_list(&text).map_err(serde::de::Error::custom) }
 }
 
 /// A text on its way into a setting.

@@ -24,5 +24,5 @@ pub use item::{Attribute, Item, ItemError};
 pub use luma::{LUMA_SIDE, LumaThumb};
 pub use pixels::{Fit, InputSize, Motion, Pixels};
 pub use scored::Scored;
-pub use sealing_key::SealingKey;
+pub use sealing_key::{SealingKey, SealingKeysError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

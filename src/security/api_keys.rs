@@ -5,7 +5,6 @@
 //! [`KeyRing`](super::KeyRing) notices. A revoked key stays in the file, so that its use can still be explained.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -149,11 +148,14 @@ impl KeyFile {
         Ok(self.read()?.iter().map(StoredKey::info).collect())
     }
 
-    /// Ends a key at once; running servers notice within about a second. Revoking twice changes nothing.
+    /// Ends a key at once; running servers notice within about a second. Revoking twice changes nothing. In place of the
+    /// id the whole key will do: one that has leaked is at hand.
     pub fn revoke(&self, id: &str, now: Timestamp) -> Result<ApiKeyInfo, SecurityError> {
+        let id = id_of(id).unwrap_or(id);
         self.change(|keys| {
             let key = keys.iter_mut().find(|key| key.id == id);
-            let key = key.ok_or_else(|| SecurityError::NoSuchKey(id.to_owned()))?;
+            // No more than an id is long: it may be a key that was mistyped.
+            let key = key.ok_or_else(|| SecurityError::NoSuchKey(id.chars().take(12).collect()))?;
             key.revoked_at_ms.get_or_insert(now);
             Ok(key.info())
         })
@@ -179,7 +181,7 @@ impl KeyFile {
         &self,
         edit: impl FnOnce(&mut Vec<StoredKey>) -> Result<T, SecurityError>,
     ) -> Result<T, SecurityError> {
-        let _turn = self.lock()?;
+        let _turn = private_file::take_turn(&self.path)?;
         let mut keys = self.read()?;
         let done = edit(&mut keys)?;
         let mut json = serde_json::to_vec_pretty(&Contents { format: FORMAT, keys })
@@ -187,20 +189,6 @@ impl KeyFile {
         json.push(b'\n');
         private_file::replace(&self.path, &json)?;
         Ok(done)
-    }
-
-    /// Held until dropped. A file of its own, because the one with the keys is replaced.
-    fn lock(&self) -> Result<File, SecurityError> {
-        let path = self.path.with_extension("lock");
-        let attempt = || {
-            if let Some(folder) = path.parent() {
-                private_file::create_private_folder(folder)?;
-            }
-            let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-            file.lock()?;
-            Ok(file)
-        };
-        attempt().map_err(|e| SecurityError::io(&path, &e))
     }
 }
 
@@ -250,10 +238,11 @@ mod tests {
         let second = file.create(new_key("tv"), Timestamp(20)).unwrap();
         assert_eq!(id_of(&first.key), Some(first.info.id.as_str()));
         assert_ne!(first.key, second.key);
-        assert_eq!(file.list().unwrap(), [first.info.clone(), second.info]);
+        assert_eq!(file.list().unwrap(), [first.info.clone(), second.info.clone()]);
         assert_eq!(first.info.rate_limit, limit);
 
-        let secret = first.key.rsplit_once('_').map_or("", |(_, secret)| secret);
+        // The secret may itself hold a `_`.
+        let secret = first.key.splitn(3, '_').last().unwrap();
         let text = std::fs::read_to_string(file.path()).unwrap();
         assert!(!text.contains(secret) && !format!("{first:?}").contains(secret));
 
@@ -261,6 +250,10 @@ mod tests {
         assert_eq!(file.revoke(&first.info.id, Timestamp(40)).unwrap().revoked_at, Some(Timestamp(30)));
         assert_eq!(file.revoke("none", Timestamp(40)), Err(SecurityError::NoSuchKey("none".into())));
         assert_eq!(file.list().unwrap().len(), 2);
+
+        assert_eq!(file.revoke(&second.key, Timestamp(50)).unwrap().id, second.info.id, "a whole key names itself");
+        let mistyped = file.revoke(&second.key[1..], Timestamp(50)).unwrap_err();
+        assert!(!mistyped.to_string().contains(&second.key[16..20]), "{mistyped}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How is a secret written so that only its owner reads it, and a crash leaves the old or the new file but no half?
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -28,6 +28,36 @@ pub(super) fn create(file: &Path, contents: &[u8]) -> Result<bool, SecurityError
         Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(SecurityError::io(file, &e)),
     }
+}
+
+/// What `file` holds, if there is one. One of more than `max_bytes`, or of other things than text, is none of ours.
+pub(super) fn read(file: &Path, max_bytes: u64) -> Result<Option<String>, SecurityError> {
+    let open = match File::open(file) {
+        Ok(open) => open,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(SecurityError::io(file, &e)),
+    };
+    let mut bytes = Vec::new();
+    open.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| SecurityError::io(file, &e))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(SecurityError::bad_file(file, format!("it has more than {max_bytes} bytes")));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| SecurityError::bad_file(file, "it is not text"))
+}
+
+/// Lets one process after the other change `file`: the turn lasts until the answer is dropped. The lock is a file of its
+/// own beside it, because `file` itself is replaced.
+pub(super) fn take_turn(file: &Path) -> Result<File, SecurityError> {
+    let path = file.with_extension("lock");
+    let attempt = || {
+        if let Some(folder) = path.parent() {
+            create_private_folder(folder)?;
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    attempt().map_err(|e| SecurityError::io(&path, &e))
 }
 
 fn write_beside(file: &Path, contents: &[u8]) -> Result<PathBuf, SecurityError> {
@@ -115,5 +145,18 @@ mod tests {
         }
         assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1);
         assert_eq!(Stamp::of(&dir.path().join("none")), None);
+    }
+
+    #[test]
+    fn what_is_read_is_text_and_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("secret");
+        assert_eq!(read(&file, 4), Ok(None));
+        fs::write(&file, "four").unwrap();
+        assert_eq!(read(&file, 4).unwrap().as_deref(), Some("four"));
+        assert!(read(&file, 3).unwrap_err().to_string().ends_with("it has more than 3 bytes"));
+        fs::write(&file, [0xff, 0xfe]).unwrap();
+        assert!(read(&file, 4).unwrap_err().to_string().ends_with("it is not text"));
+        assert!(matches!(read(dir.path(), 4), Err(SecurityError::Io { .. })));
     }
 }

@@ -8,6 +8,7 @@ mod architecture;
 mod certificates;
 mod frames;
 mod items;
+mod keys;
 mod learning;
 mod operations;
 mod restart;
