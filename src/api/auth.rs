@@ -28,12 +28,14 @@ pub(super) struct Door {
     pub(super) any_of: &'static [Scope],
 }
 
-/// Lets requests with the right key through; for `route_layer`.
-pub(super) async fn check(State(door): State<Door>, request: Request, next: Next) -> Response {
+/// Lets requests with the right key through; for `route_layer`. Handlers find the [`Principal`] in the request's
+/// extensions.
+pub(super) async fn check(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let host = host_of(request.headers(), request.uri());
     match door.admit(request.headers(), host.as_deref(), request.extensions().get::<Peer>()) {
         Ok(principal) => {
             tracing::Span::current().record("key", principal.key_id());
+            request.extensions_mut().insert(principal);
             next.run(request).await
         }
         Err(error) => error.into_response(),

@@ -26,6 +26,8 @@ pub struct Limits {
     pub batch_chunk_rows: usize,
     /// Items of one list of an answer.
     pub list_items: usize,
+    /// Exports that are sent at a time.
+    pub exports: usize,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             batch_row_bytes: 32 << 20,
             batch_chunk_rows: 64,
             list_items: 1_000,
+            exports: 4,
         }
     }
 }

@@ -75,6 +75,9 @@ pub enum ApiError {
         /// The scopes of which one would do.
         needed: String,
     },
+    /// Only those who may administrate may name people by their pseudonyms.
+    #[error("`user_key` takes a key with the scope admin; other keys send `user_id`")]
+    UserKeyForbidden,
     /// The key has asked too often.
     #[error("the rate limit of this key is used up")]
     RateLimited {
@@ -234,6 +237,7 @@ impl ApiError {
             Self::NotAcceptable { .. } => (S::NOT_ACCEPTABLE, "not_acceptable", "Not acceptable"),
             Self::Unauthorized(_) => (S::UNAUTHORIZED, "unauthorized", "Unauthorized"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::UserKeyForbidden => (S::FORBIDDEN, "user_key_needs_admin", "Forbidden"),
             Self::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Overloaded { .. } => (S::SERVICE_UNAVAILABLE, "busy", "Too busy"),
             Self::NoSuchRoute => (S::NOT_FOUND, "route_not_found", "No such route"),
@@ -268,6 +272,7 @@ impl ApiError {
             | Self::NotAcceptable { .. }
             | Self::Unauthorized(_)
             | Self::Forbidden { .. }
+            | Self::UserKeyForbidden
             | Self::RateLimited { .. }
             | Self::Overloaded { .. }
             | Self::NoSuchRoute

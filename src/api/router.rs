@@ -12,7 +12,7 @@ use super::middleware::{TimeLimit, around, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
 use super::routes::operations::OpenApiText;
-use super::routes::{events, item_batch, items, operations, recommendations, search, sessions};
+use super::routes::{events, export, item_batch, items, operations, recommendations, search, sessions};
 use super::state::AppState;
 use crate::security::Scope;
 
@@ -87,6 +87,11 @@ fn groups() -> Vec<Group> {
         Group { any_of: &[Scope::Ingest], slow: true, routes: router().routes(routes!(item_batch::post_items)) },
         group(&[Scope::Metrics], router().routes(routes!(operations::metrics))),
         group(&[Scope::Admin], router().routes(routes!(operations::admin_status))),
+        Group {
+            any_of: &[Scope::Admin],
+            slow: true,
+            routes: router().routes(routes!(export::export_items)).routes(routes!(export::export_events)),
+        },
     ]
 }
 
@@ -125,7 +130,9 @@ mod tests {
             "GET /readyz",
             "GET /v1/admin/status",
             "POST /v1/events",
+            "GET /v1/events/export",
             "GET /v1/items",
+            "GET /v1/items/export",
             "POST /v1/items/batch",
             "DELETE /v1/items/{item_id}",
             "GET /v1/items/{item_id}",

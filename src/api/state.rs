@@ -3,12 +3,14 @@
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::FromRef;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::auth::Door;
 use super::options::{ApiOptions, Limits};
+use super::problem::ApiError;
 use crate::domain::{Clock, ItemId, Timestamp, UserId, UserKey};
 use crate::engine::{Engine, Readiness};
 use crate::security::{KeyRing, RateLimiter, Scope, UserHasher};
@@ -46,6 +48,8 @@ struct Shared {
     /// The last readiness and when it was found out; held while a check runs, so that probes that come together
     /// cost one inference.
     readiness: Mutex<Option<(Timestamp, Readiness)>>,
+    /// One for each export that may be sent beside others: it holds a page in memory for as long as its reader likes.
+    exports: Arc<Semaphore>,
 }
 
 impl AppState {
@@ -57,7 +61,11 @@ impl AppState {
         clock: Arc<dyn Clock>,
         options: ApiOptions,
     ) -> Self {
-        let shared = Shared { patches: std::array::from_fn(|_| Mutex::new(())), readiness: Mutex::new(None) };
+        let shared = Shared {
+            patches: std::array::from_fn(|_| Mutex::new(())),
+            readiness: Mutex::new(None),
+            exports: Arc::new(Semaphore::new(options.limits.exports)),
+        };
         let started_at = clock.now();
         Self { engine, options: Arc::new(options), metrics, clock, access, started_at, shared: Arc::new(shared) }
     }
@@ -83,6 +91,12 @@ impl AppState {
     pub(super) async fn patching(&self, item: &ItemId) -> MutexGuard<'_, ()> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(item);
         self.shared.patches[hash as usize % PATCH_LOCKS].lock().await
+    }
+
+    /// What an export holds for as long as it is sent.
+    pub(super) fn export_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let permit = Arc::clone(&self.shared.exports).try_acquire_owned();
+        permit.map_err(|_| ApiError::Overloaded { retry_after: Duration::from_secs(5) })
     }
 
     /// The engine's readiness, at most as old as the options allow.

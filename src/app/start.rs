@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 
 impl Prepared {
     /// Serves on `listener` at once. Until all parts are made, everything but `/livez` is answered 503 `starting`, and
-    /// `/readyz` says how far the start is. `progress` hears of it too. Connections live on from one to the other.
+    /// `/readyz` says how far the start is. `progress` hears of it too, and `ready` of its end. Connections live on.
     ///
     /// Returns when `shutdown` has fired, also in the middle of the start, and everything is drained and stopped; or,
     /// with the reason, when the start fails.
@@ -23,6 +23,7 @@ impl Prepared {
         self,
         listener: TcpListener,
         progress: impl FnMut(Progress) -> ControlFlow<()> + Send + 'static,
+        ready: impl FnOnce(&App),
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<Drained, AppError> {
         let rim = Arc::clone(&self.rim);
@@ -45,7 +46,10 @@ impl Prepared {
                 }
             };
             match &outcome {
-                Ok(app) => starting.hand_over(app.router()),
+                Ok(app) => {
+                    starting.hand_over(app.router());
+                    ready(app);
+                }
                 Err(_) => failed.cancel(),
             }
             outcome
@@ -68,18 +72,12 @@ impl Prepared {
         mut progress: impl FnMut(Progress) -> ControlFlow<()> + Send + 'static,
     ) -> Result<oneshot::Receiver<Result<App, AppError>>, AppError> {
         let (done, started) = oneshot::channel();
-        let began = Instant::now();
         let work = move || {
             let outcome = self.start(|at| {
                 starting.tell(at);
                 let flow = progress(at);
                 if stop.is_cancelled() { ControlFlow::Break(()) } else { flow }
             });
-            if let Ok(app) = &outcome {
-                let recovered = app.recovered();
-                let took_s = began.elapsed().as_secs_f64();
-                tracing::info!(items = recovered.items, events = recovered.events, took_s, "started");
-            }
             // Nobody waits any more: the process is about to end.
             if let Err(Ok(app)) = done.send(outcome) {
                 app.stop();

@@ -16,7 +16,6 @@ mod instant;
 mod items;
 mod outcome;
 mod source;
-mod target;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,16 +24,18 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
-use self::batch::{Batch, Kind, Preparer};
+pub(super) use self::batch::Kind;
+use self::batch::{Batch, Preparer};
 use self::client::Client;
 use self::columns::Columns;
 use self::events::{EventMaker, IdSecret};
 use self::items::{ItemMaker, Pictures};
 use self::outcome::Tally;
 use self::source::{Format, Source};
-use self::target::{Target, TargetArgs};
+use super::connection::Connection;
 use super::output::line;
-use super::{CliError, Common, tokio_runtime};
+use super::target::{Errand, Target, TargetArgs};
+use super::{CliError, Common, interrupted, tokio_runtime};
 use crate::domain::EventKind;
 
 /// Batches that are read ahead while one is on its way.
@@ -117,7 +118,7 @@ impl Items {
         let source = self.file.open(Kind::Items)?;
         let tally = Tally::new(Kind::Items, self.file.report.as_deref())?;
         let pictures = self.images.map(|dir| Pictures::new(dir, self.image_name)).transpose()?;
-        let target = Target::prepare(&self.target, common)?;
+        let target = Target::prepare(&self.target, common, Errand::Import)?;
         let preparer = Preparer::Items(ItemMaker::new(pictures));
         import(source, preparer, target, tally)
     }
@@ -128,8 +129,8 @@ impl Events {
         let source = self.file.open(Kind::Events)?;
         let tally = Tally::new(Kind::Events, self.file.report.as_deref())?;
         let own_secret = self.id_secret_file.as_deref().map(IdSecret::read).transpose()?;
-        let target = Target::prepare(&self.target, common)?;
-        let secret = own_secret.unwrap_or_else(|| target.id_secret());
+        let target = Target::prepare(&self.target, common, Errand::Import)?;
+        let secret = own_secret.unwrap_or_else(|| IdSecret::new(target.secret()));
         let preparer = Preparer::Events(EventMaker::new(self.kind, self.session_gap_s, &secret));
         import(source, preparer, target, tally)
     }
@@ -156,7 +157,7 @@ fn import(source: Source, preparer: Preparer, target: Target, mut tally: Tally) 
     let outcome = tokio_runtime()?.block_on(async {
         let running = target.start().await?;
         let sent = tokio::select! {
-            sent = transfer(source, preparer, &running.client, &mut tally, &progress) => sent,
+            sent = transfer(source, preparer, &running.connection, &mut tally, &progress) => sent,
             () = interrupted() => Err(CliError::Failed("interrupted; the same import again goes on".into())),
         };
         running.stop().await;
@@ -177,11 +178,11 @@ fn import(source: Source, preparer: Preparer, target: Target, mut tally: Tally) 
 async fn transfer(
     mut source: Source,
     mut preparer: Preparer,
-    client: &Client,
+    connection: &Connection,
     tally: &mut Tally,
     progress: &ProgressBar,
 ) -> Result<(), CliError> {
-    let kind = preparer.kind();
+    let (kind, client) = (preparer.kind(), Client::new(connection));
     let (sender, mut batches) = mpsc::channel::<Result<Batch, CliError>>(READ_AHEAD);
     let reader = tokio::task::spawn_blocking(move || {
         loop {
@@ -203,23 +204,6 @@ async fn transfer(
         progress.set_position(file_bytes);
     }
     reader.await.map_err(|e| CliError::Failed(format!("the file could not be read to its end: {e}")))
-}
-
-async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => {
-                signal.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }
 
 /// A bar over the bytes of the file: how many rows there are is known only at its end.

@@ -3,7 +3,9 @@
 //! Commands print what was asked for to standard output; progress and errors go to standard error.
 
 mod config;
+mod connection;
 mod demo;
+mod export;
 mod health;
 mod import;
 mod keys;
@@ -11,6 +13,7 @@ mod output;
 mod receipt;
 mod runtime;
 mod serve;
+mod target;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -54,6 +57,9 @@ enum Command {
     /// Load items or events from a file
     #[command(subcommand)]
     Import(import::Import),
+    /// Save items or events to a file
+    #[command(subcommand)]
+    Export(export::Export),
     /// Make, list and revoke API keys; rotate the keys that seal the data
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -103,6 +109,7 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(&common),
         Command::Demo(demo) => demo.run(&common),
         Command::Import(import) => import.run(&common),
+        Command::Export(export) => export.run(&common),
         Command::Keys(keys) => keys.run(&common),
         Command::Receipt(receipt) => receipt.run(&common),
         Command::Config(config) => config.run(&common),
@@ -141,6 +148,24 @@ fn start_logging(settings: &Settings) -> Result<(), CliError> {
 /// The runtime on which servers and imports run.
 fn tokio_runtime() -> Result<tokio::runtime::Runtime, CliError> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::io("threads cannot be started"))
+}
+
+/// Returns when the process is told to end, by SIGINT or SIGTERM.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{CliError, Common, start_logging, tokio_runtime};
 use crate::app::App;
 use crate::config::{Settings, TlsMode};
 use crate::domain::SystemClock;
-use crate::engine::{Progress, Step};
+use crate::engine::{Progress, Recovered, Step};
 
 /// Serve until the process is told to stop
 #[derive(Debug, Args)]
@@ -32,7 +32,14 @@ impl Serve {
         let prepared = App::prepare(settings.clone(), Arc::new(SystemClock))?;
         tokio_runtime()?.block_on(async {
             let (listener, shutdown) = listen(&settings).await?;
-            let drained = prepared.serve(listener, progress_log(), shutdown).await?;
+            let address = listener.local_addr().map_err(CliError::io(settings.server.bind))?;
+            let (began, scheme) = (Instant::now(), scheme(&settings));
+            let ready = |app: &App| {
+                let Recovered { items, events, .. } = app.recovered();
+                let took_s = began.elapsed().as_secs_f64();
+                tracing::info!(%address, items, events, took_s, "serving on {scheme}://{address}");
+            };
+            let drained = prepared.serve(listener, progress_log(), ready, shutdown).await?;
             tracing::info!(cut_off = drained.cut_off, "stopped");
             Ok(())
         })
@@ -54,7 +61,7 @@ async fn listen(settings: &Settings) -> Result<(TcpListener, impl Future<Output 
     let mut terminate = signal(SignalKind::terminate()).map_err(CliError::io("signals"))?;
     let listener = TcpListener::bind(bind).await.map_err(CliError::io(bind))?;
     let address = listener.local_addr().map_err(CliError::io(bind))?;
-    tracing::info!(%address, "listening on {}://{address}", scheme(settings));
+    tracing::info!("listening on {}://{address}", scheme(settings));
     let shutdown = async move {
         tokio::select! {
             _ = terminate.recv() => {}

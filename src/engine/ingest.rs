@@ -136,7 +136,7 @@ impl Engine {
 }
 
 impl Entry {
-    fn view(&self) -> ItemView {
+    pub(super) fn view(&self) -> ItemView {
         ItemView { item: (*self.item).clone(), images: self.images.iter().map(Portrayed::view).collect() }
     }
 }

@@ -12,6 +12,7 @@ mod applier;
 mod candidates;
 mod catalogue;
 mod error;
+mod export;
 mod ingest;
 mod live;
 mod observe;
@@ -36,6 +37,7 @@ pub use answer::{
     Recommendation, Recommended, SearchAnswer, SessionState,
 };
 pub use error::EngineError;
+pub use export::EventPage;
 pub use parts::{CandidateLimits, EngineOptions};
 pub use recover::{Progress, Recovered, Step};
 pub use request::{FrameRequest, FrameUpload, ItemWrite, Query, RecommendRequest, SearchRequest};

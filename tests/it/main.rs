@@ -6,6 +6,7 @@ mod support;
 
 mod architecture;
 mod certificates;
+mod export;
 mod frames;
 mod items;
 mod keys;

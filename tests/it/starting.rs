@@ -51,7 +51,7 @@ impl Held {
         let prepared = App::prepare(stopped.settings.clone(), stopped.clock.clone()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let serving = runtime().spawn(prepared.serve(listener, progress, shutdown));
+        let serving = runtime().spawn(prepared.serve(listener, progress, |_| {}, shutdown));
         Self { address, go_on, heard, stop, serving }
     }
 
@@ -197,7 +197,7 @@ fn a_start_that_fails_says_why() {
     run(async {
         let prepared = App::prepare(stopped.settings.clone(), stopped.clock.clone()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let served = prepared.serve(listener, keep_on, std::future::pending()).await;
+        let served = prepared.serve(listener, keep_on, |_| {}, std::future::pending()).await;
         assert_eq!(served.unwrap_err().to_string(), built);
     });
     let process = Command::new(env!("CARGO_BIN_EXE_upnext"))

@@ -1,7 +1,7 @@
 //! Events: what people did.
 
-use axum::Json;
 use axum::extract::State;
+use axum::{Extension, Json};
 
 use crate::api::extract;
 use crate::api::problem::{ApiError, Problem};
@@ -9,6 +9,7 @@ use crate::api::state::AppState;
 use crate::api::wire::{EventBody, EventRow, EventsAnswer, EventsBody};
 use crate::domain::Event;
 use crate::engine::EngineError;
+use crate::security::{Principal, Scope};
 use crate::telemetry::EventOutcome;
 
 /// Report what people did
@@ -16,16 +17,24 @@ use crate::telemetry::EventOutcome;
 /// Each event is judged on its own: the answer has one entry for each, in order. Those that are `stored` or
 /// `duplicate` are durable; sending an `event_id` again is harmless. When not a single event can be used, the answer
 /// is a problem that names every field at fault.
+///
+/// What an export says can be sent back as it is. Its `user_key` takes a key with the scope `admin`; from other keys the
+/// whole request is refused, 403 `user_key_needs_admin`.
 #[utoipa::path(post, path = "/v1/events", tag = "events", request_body = EventsBody,
     responses((status = 200, description = "what became of each event", body = EventsAnswer),
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn post_events(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     extract::Json(body): extract::Json<EventsBody>,
 ) -> Result<Json<EventsAnswer>, ApiError> {
     let most = state.options.limits.events;
     if body.events.is_empty() || body.events.len() > most {
         return Err(ApiError::field("events", format!("must have 1 to {most} entries")));
+    }
+    if !principal.scopes().allow(Scope::Admin) && body.events.iter().any(EventBody::names_pseudonym) {
+        state.metrics.count_auth_failure("scope");
+        return Err(ApiError::UserKeyForbidden);
     }
     let now = state.clock.now();
     let latest = now.plus_seconds(state.options.max_event_lead_s);

@@ -1,6 +1,7 @@
 //! What can be asked? One file for each kind of resource; handlers translate between the wire and the engine.
 
 pub(super) mod events;
+pub(super) mod export;
 pub(super) mod item_batch;
 pub(super) mod items;
 pub(super) mod operations;

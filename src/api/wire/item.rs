@@ -13,7 +13,7 @@ use super::Rfc3339;
 use crate::api::extract::from_value;
 use crate::api::problem::ApiError;
 use crate::domain::{Attribute, Item, ItemId};
-use crate::engine::{ItemPage, ItemView, ItemWrite};
+use crate::engine::{ImageView, ItemPage, ItemView, ItemWrite};
 
 /// A value of an item's own attributes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -73,6 +73,34 @@ pub(in crate::api) struct ItemBody {
     /// it has, an empty list removes them.
     #[serde(default, skip_serializing_if = "Option::is_none", alias = "images")]
     pub(in crate::api) images_base64: Option<Vec<String>>,
+    /// What an export says of the item's pictures. It is read and not used: pictures come as pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) exported_images: Option<Vec<ExportedImage>>,
+}
+
+/// A picture of an item that was exported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ExportedImage {
+    /// SHA-256 of the uploaded file, in hexadecimal.
+    pub(in crate::api) sha256: String,
+    /// Width in pixels.
+    pub(in crate::api) width: u32,
+    /// Height in pixels.
+    pub(in crate::api) height: u32,
+}
+
+impl ItemBody {
+    /// The item as an export has it.
+    pub(in crate::api) fn exported(view: &ItemView) -> Self {
+        let image = |image: &ImageView| ExportedImage {
+            sha256: image.sha256.clone(),
+            width: image.width,
+            height: image.height,
+        };
+        let images: Vec<ExportedImage> = view.images.iter().map(image).collect();
+        Self { exported_images: Some(images).filter(|images| !images.is_empty()), ..Self::from(&view.item) }
+    }
 }
 
 impl From<&Item> for ItemBody {
@@ -91,6 +119,7 @@ impl From<&Item> for ItemBody {
             available_until: item.available_until.map(Rfc3339),
             attributes,
             images_base64: None,
+            exported_images: None,
         }
     }
 }
@@ -376,6 +405,18 @@ mod tests {
                 "age_rating": 6, "attributes": {},
                 "images": [{"url": "/v1/items/a%20b/images/0", "sha256": "00ff", "width": 4, "height": 3}]})
         );
+    }
+
+    #[test]
+    fn what_is_exported_can_be_written_again() {
+        let write =
+            write_of(body(json!({"title": "T", "duration_s": 0.1})).unwrap(), Some(&id("a")), None, 16).unwrap();
+        let images = vec![ImageView { sha256: "00ff".into(), width: 4, height: 3 }];
+        let line = serde_json::to_string(&ItemBody::exported(&ItemView { item: write.item.clone(), images })).unwrap();
+        assert!(line.contains(r#""duration_s":0.1,"#), "{line}");
+        assert!(line.contains(r#""exported_images":[{"sha256":"00ff","width":4,"height":3}]"#), "{line}");
+        let again = write_of(serde_json::from_str(&line).unwrap(), None, None, 16).unwrap();
+        assert_eq!((again.item, again.images), (write.item, None), "pictures that it has it keeps");
     }
 
     #[test]

@@ -4,15 +4,18 @@
 
 mod batch;
 mod event;
+mod export;
 mod filter;
 mod item;
 mod recommend;
 mod search;
 mod session;
 mod time;
+mod user_key;
 
 pub(super) use batch::{BatchAnswer, BatchRow};
 pub(super) use event::{EventBody, EventRow, EventsAnswer, EventsBody, RowError};
+pub(super) use export::ExportedEvent;
 pub(super) use filter::FilterBody;
 pub(super) use item::{ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, patched, write_of};
 pub(super) use recommend::{FrameAnswer, RecommendAnswer, RecommendBody, RecommendQuery, milliseconds};

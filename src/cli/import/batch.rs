@@ -8,14 +8,14 @@ use crate::cli::CliError;
 
 /// What a file has rows of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(in crate::cli) enum Kind {
     Items,
     Events,
 }
 
 impl Kind {
     /// The word for many of them.
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::cli) fn name(self) -> &'static str {
         match self {
             Self::Items => "items",
             Self::Events => "events",

@@ -1,28 +1,28 @@
 //! How do rows reach the server? In one request at a time, again and again while it is busy.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::Method;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 
 use super::batch::{Kind, Prepared};
 use super::outcome::End;
 use crate::cli::CliError;
+use crate::cli::connection::{Connection, FieldProblem, Patience, Problem, chain, passes, retry_after};
 
 /// From a batch's first refusal to the last attempt at it.
 const PATIENCE: Duration = Duration::from_secs(300);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The answer to 32 items with pictures, or to 1,000 events, on a slow machine.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Rows that failed with one of these may succeed later.
-const PASSING: [&str; 6] = ["busy", "rate_limited", "shutting_down", "not_ready", "timed_out", "deadline_passed"];
+const PASSING: [&str; 7] =
+    ["busy", "rate_limited", "shutting_down", "starting", "not_ready", "timed_out", "deadline_passed"];
 
 /// Sends rows and waits where the server asks for it.
-pub(super) struct Client {
-    http: reqwest::Client,
-    base: String,
-    headers: HeaderMap,
+pub(super) struct Client<'a> {
+    connection: &'a Connection,
 }
 
 /// What became of one request.
@@ -32,37 +32,23 @@ enum Answer {
     Later(Option<Duration>, String),
 }
 
-impl Client {
-    /// A client of the server at `base`, which comes with `key`.
-    pub(super) fn new(builder: reqwest::ClientBuilder, base: &str, key: Option<&str>) -> Result<Self, CliError> {
-        // The provider may be set already; either way there is one afterwards.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let failed = |e: reqwest::Error| CliError::Failed(format!("no client can be made: {e}"));
-        let http = builder.timeout(REQUEST_TIMEOUT).build().map_err(failed)?;
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        if let Some(key) = key {
-            let mut value = HeaderValue::try_from(format!("Bearer {key}"))
-                .map_err(|_| CliError::Failed("the API key has characters that no key has".into()))?;
-            value.set_sensitive(true);
-            headers.insert(http::header::AUTHORIZATION, value);
-        }
-        Ok(Self { http, base: base.trim_end_matches('/').to_owned(), headers })
+impl<'a> Client<'a> {
+    pub(super) fn new(connection: &'a Connection) -> Self {
+        Self { connection }
     }
 
     /// Sends rows until each has an end. Those that the server was too busy for go again; sending twice is harmless,
     /// as items are written over and events have ids.
     pub(super) async fn send(&self, kind: Kind, rows: &[Prepared]) -> Result<Vec<End>, CliError> {
         let mut ends: Vec<Option<End>> = rows.iter().map(|_| None).collect();
-        let mut refused_since: Option<Instant> = None;
-        let mut pause = Duration::from_millis(250);
+        let mut patience = Patience::new(PATIENCE);
         loop {
             let open: Vec<usize> = ends.iter().enumerate().filter(|(_, end)| end.is_none()).map(|(n, _)| n).collect();
             let bodies: Vec<&[u8]> = open.iter().filter_map(|n| rows.get(*n)).map(|row| row.json.as_slice()).collect();
             if bodies.is_empty() {
                 return Ok(ends.into_iter().flatten().collect());
             }
-            let patient = refused_since.is_none_or(|since| since.elapsed() < PATIENCE);
+            let patient = patience.lasts();
             let (asked, why) = match self.send_once(kind, &bodies).await? {
                 Answer::Later(asked, why) => (asked, why),
                 Answer::Rows(answered) => {
@@ -83,12 +69,7 @@ impl Client {
                     (None, why)
                 }
             };
-            if !patient {
-                return Err(CliError::Failed(format!("{} was too busy for {PATIENCE:?}: {why}", self.base)));
-            }
-            refused_since.get_or_insert_with(Instant::now);
-            tokio::time::sleep(asked.unwrap_or(pause).min(LONGEST_PAUSE)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            patience.wait(self.connection.base(), asked, &why).await?;
         }
     }
 
@@ -97,9 +78,9 @@ impl Client {
             Kind::Items => ("/v1/items/batch", "application/x-ndjson"),
             Kind::Events => ("/v1/events", "application/json"),
         };
-        let url = format!("{}{path}", self.base);
-        let request = self.http.post(&url).headers(self.headers.clone()).header(CONTENT_TYPE, content_type);
-        let answer = match request.body(body(kind, rows)).send().await {
+        let url = format!("{}{path}", self.connection.base());
+        let request = self.connection.request(Method::POST, path).header(CONTENT_TYPE, content_type);
+        let answer = match request.timeout(REQUEST_TIMEOUT).body(body(kind, rows)).send().await {
             Ok(answer) => answer,
             Err(error) => return Ok(Answer::Later(None, chain(&error))),
         };
@@ -115,15 +96,12 @@ impl Client {
         }
         let problem: Problem = serde_json::from_slice(&text).unwrap_or_default();
         match status {
-            StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT => Ok(Answer::Later(asked, format!("{status} {}", problem.detail))),
+            status if passes(status) => Ok(Answer::Later(asked, format!("{status} {}", problem.detail))),
             // Not a single row could be used; the server and its settings are well.
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY
                 if !problem.code.is_empty() =>
             {
-                Ok(Answer::Rows((0..rows.len()).map(|n| problem.end_of(n)).collect()))
+                Ok(Answer::Rows((0..rows.len()).map(|n| end_of(&problem, n)).collect()))
             }
             _ => Err(CliError::Failed(format!("{url} answered {status}: {}", problem.detail))),
         }
@@ -135,22 +113,6 @@ fn body(kind: Kind, rows: &[&[u8]]) -> Vec<u8> {
         Kind::Items => rows.join(&b'\n'),
         Kind::Events => [b"{\"events\":[", rows.join(&b',').as_slice(), b"]}"].concat(),
     }
-}
-
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok().map(Duration::from_secs)
-}
-
-/// An error and what caused it; the outermost one says only that a request failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 #[derive(Deserialize)]
@@ -165,39 +127,20 @@ struct RowAnswer {
     error: Option<Problem>,
 }
 
-/// A problem, or the error of a row; what is common to them.
-#[derive(Default, Deserialize)]
-struct Problem {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    detail: String,
-    #[serde(default)]
-    errors: Vec<FieldProblem>,
-}
-
-#[derive(Deserialize)]
-struct FieldProblem {
-    field: String,
-    detail: String,
-}
-
-impl Problem {
-    /// The end of row `n`, with the fields at fault and without its place in the request, which says nothing.
-    fn end_of(self: &Problem, n: usize) -> End {
-        let place = format!("events[{n}]");
-        let own = |error: &FieldProblem| {
-            let field = match error.field.strip_prefix(&place) {
-                Some(rest) => rest.trim_start_matches('.'),
-                None if error.field.starts_with("events[") => return None,
-                None => error.field.as_str(),
-            };
-            Some(if field.is_empty() { error.detail.clone() } else { format!("{field}: {}", error.detail) })
+/// The end of row `n`, with the fields at fault and without its place in the request, which says nothing.
+fn end_of(problem: &Problem, n: usize) -> End {
+    let place = format!("events[{n}]");
+    let own = |error: &FieldProblem| {
+        let field = match error.field.strip_prefix(&place) {
+            Some(rest) => rest.trim_start_matches('.'),
+            None if error.field.starts_with("events[") => return None,
+            None => error.field.as_str(),
         };
-        let fields: Vec<String> = self.errors.iter().filter_map(own).collect();
-        let reason = if fields.is_empty() { self.detail.clone() } else { fields.join("; ") };
-        End::Failed { code: self.code.clone(), reason }
-    }
+        Some(if field.is_empty() { error.detail.clone() } else { format!("{field}: {}", error.detail) })
+    };
+    let fields: Vec<String> = problem.errors.iter().filter_map(own).collect();
+    let reason = if fields.is_empty() { problem.detail.clone() } else { fields.join("; ") };
+    End::Failed { code: problem.code.clone(), reason }
 }
 
 /// One end for each of `count` rows; `None` if the answer does not have that.
@@ -206,7 +149,7 @@ fn read_ends(text: &[u8], count: usize) -> Option<Vec<End>> {
     let end = |(n, row): (usize, RowAnswer)| match row.status.as_str() {
         "stored" | "created" | "updated" => End::Stored { known_item: row.known_item.unwrap_or(true) },
         "duplicate" => End::Duplicate,
-        _ => row.error.unwrap_or_default().end_of(n),
+        _ => end_of(&row.error.unwrap_or_default(), n),
     };
     let ends: Vec<End> = answer.results.into_iter().enumerate().map(end).collect();
     (ends.len() == count).then_some(ends)
@@ -219,6 +162,8 @@ mod tests {
 
     use axum::routing::post;
     use axum::{Json, Router};
+    use http::HeaderMap;
+    use http::header::RETRY_AFTER;
     use serde_json::{Value, json};
     use tokio::net::TcpListener;
 
@@ -230,12 +175,12 @@ mod tests {
         (0..count).map(row).collect()
     }
 
-    async fn client(router: Router) -> Client {
+    async fn connect(router: Router) -> Connection {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap());
         let stop = std::future::pending();
         tokio::spawn(crate::api::serve(listener, None, router, crate::api::ServerOptions::default(), stop));
-        Client::new(reqwest::Client::builder().no_proxy(), &url, Some("k")).unwrap()
+        Connection::new(reqwest::Client::builder().no_proxy(), &url, Some("k")).unwrap()
     }
 
     fn stored(n: usize) -> Value {
@@ -266,8 +211,8 @@ mod tests {
                 }
             }
         };
-        let client = client(Router::new().route("/v1/events", post(handler))).await;
-        let ends = client.send(Kind::Events, &rows(3)).await.unwrap();
+        let connection = connect(Router::new().route("/v1/events", post(handler))).await;
+        let ends = Client::new(&connection).send(Kind::Events, &rows(3)).await.unwrap();
         let bad = End::Failed { code: "invalid_value".into(), reason: "type: unknown".into() };
         assert_eq!(ends, [End::Stored { known_item: false }, End::Duplicate, bad]);
         assert_eq!(asked.load(Ordering::SeqCst), 3);
@@ -278,8 +223,8 @@ mod tests {
         let problem = json!({"code": "invalid_value", "detail": "2 fields cannot be used", "errors": [
             {"field": "events[0].type", "detail": "unknown"}, {"field": "events[1]", "detail": "must be an object"}]});
         let handler = move || async move { (StatusCode::UNPROCESSABLE_ENTITY, Json(problem)) };
-        let client = client(Router::new().route("/v1/events", post(handler))).await;
-        let ends = client.send(Kind::Events, &rows(2)).await.unwrap();
+        let connection = connect(Router::new().route("/v1/events", post(handler))).await;
+        let ends = Client::new(&connection).send(Kind::Events, &rows(2)).await.unwrap();
         let failed = |reason: &str| End::Failed { code: "invalid_value".into(), reason: reason.into() };
         assert_eq!(ends, [failed("type: unknown"), failed("must be an object")]);
     }
@@ -287,8 +232,8 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_cannot_be_used_ends_the_import() {
         let handler = || async { (StatusCode::FORBIDDEN, Json(json!({"code": "forbidden", "detail": "no scope"}))) };
-        let client = client(Router::new().route("/v1/items/batch", post(handler))).await;
-        let error = client.send(Kind::Items, &rows(1)).await.unwrap_err().to_string();
+        let connection = connect(Router::new().route("/v1/items/batch", post(handler))).await;
+        let error = Client::new(&connection).send(Kind::Items, &rows(1)).await.unwrap_err().to_string();
         assert!(error.ends_with("403 Forbidden: no scope"), "{error}");
     }
 
@@ -299,8 +244,8 @@ mod tests {
             Json(json!({"stored": 2, "failed": 0, "results": [
                 {"row": 0, "item_id": "a", "status": "created"}, {"row": 1, "item_id": "b", "status": "updated"}]}))
         };
-        let client = client(Router::new().route("/v1/items/batch", post(handler))).await;
-        let ends = client.send(Kind::Items, &rows(2)).await.unwrap();
+        let connection = connect(Router::new().route("/v1/items/batch", post(handler))).await;
+        let ends = Client::new(&connection).send(Kind::Items, &rows(2)).await.unwrap();
         assert_eq!(ends, [End::Stored { known_item: true }, End::Stored { known_item: true }]);
     }
 }

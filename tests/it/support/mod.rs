@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod client;
+pub(crate) mod command;
 pub(crate) mod server;
 pub(crate) mod world;
 

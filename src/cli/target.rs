@@ -1,4 +1,4 @@
-//! Who takes the rows? A server that runs already, or one of this process for as long as the import lasts.
+//! Who takes the rows, or gives them? A server that runs already, or one of this process for as long as the command lasts.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,11 +8,10 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::client::Client;
-use super::events::IdSecret;
+use super::connection::Connection;
+use super::serve::progress_log;
+use super::{CliError, Common, output, start_logging};
 use crate::app::App;
-use crate::cli::serve::progress_log;
-use crate::cli::{CliError, Common, output, start_logging};
 use crate::config::Settings;
 use crate::domain::{Clock, SystemClock, UserId};
 use crate::security::{KeyFile, NewKey, Scope};
@@ -21,14 +20,15 @@ use crate::security::{KeyFile, NewKey, Scope};
 const KEY_LIFETIME_S: f64 = 7.0 * 86_400.0;
 const KEY_VARIABLE: &str = "UPNEXT_KEY";
 
-/// Where to.
+/// Which server.
 #[derive(Debug, Args)]
 pub(super) struct TargetArgs {
-    /// A running server, for example `https://localhost:8443`; without, the data folder is written by this process,
-    /// which no server may have open
+    /// A running server, for example `https://localhost:8443`; without, the data folder is opened by this process, and
+    /// no server may have it open
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// File with the API key, which needs the scope `ingest`; without, the environment variable `UPNEXT_KEY`
+    /// File with the API key, which needs the scope `ingest` for an import, and `admin` for an export and for an import
+    /// with `user_key`; without, the environment variable `UPNEXT_KEY`
     #[arg(long, value_name = "FILE", requires = "url")]
     key_file: Option<PathBuf>,
     /// Certificates (PEM) to trust instead of the system's
@@ -39,15 +39,28 @@ pub(super) struct TargetArgs {
     allow_http: bool,
 }
 
+/// What a server is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Errand {
+    Import,
+    Export,
+}
+
 /// A server, not yet started if it is our own.
-pub(super) enum Target {
-    Remote(Client, IdSecret),
-    Own(Box<App>, TemporaryKey, IdSecret),
+pub(super) struct Target {
+    place: Place,
+    name: String,
+    secret: Vec<u8>,
+}
+
+enum Place {
+    Remote(Connection),
+    Own(Box<App>, TemporaryKey),
 }
 
 /// A server that takes requests.
 pub(super) struct Running {
-    pub(super) client: Client,
+    pub(super) connection: Connection,
     own: Option<OwnServer>,
 }
 
@@ -60,10 +73,10 @@ struct OwnServer {
 
 impl Target {
     /// Checks what was said about a server, or builds one on the settings' data folder.
-    pub(super) fn prepare(args: &TargetArgs, common: &Common) -> Result<Self, CliError> {
+    pub(super) fn prepare(args: &TargetArgs, common: &Common, errand: Errand) -> Result<Self, CliError> {
         match &args.url {
             Some(url) => Self::remote(url, args),
-            None => Self::own(common),
+            None => Self::own(common, errand),
         }
     }
 
@@ -92,45 +105,56 @@ impl Target {
             builder = builder.tls_certs_only(certificates);
         }
         // Without a key there is nothing to keep secret from anybody who can reach the server.
-        let secret = IdSecret::new(key.as_deref().unwrap_or_default().as_bytes());
-        Ok(Self::Remote(Client::new(builder, url, key.as_deref())?, secret))
+        let secret = key.as_deref().unwrap_or_default().as_bytes().to_vec();
+        let connection = Connection::new(builder, url, key.as_deref())?;
+        Ok(Self { name: connection.base().to_owned(), place: Place::Remote(connection), secret })
     }
 
-    fn own(common: &Common) -> Result<Self, CliError> {
+    fn own(common: &Common, errand: Errand) -> Result<Self, CliError> {
         let mut sources = common.sources();
         if !sources.environment.iter().any(|(name, _)| name == "UPNEXT__TELEMETRY__LOG_FILTER") {
             sources.overrides.insert(0, "telemetry.log_filter=warn".into());
         }
-        // Reachable from this machine only, for as long as the import lasts, and only with a key that nobody sees.
+        // Reachable from this machine only, for as long as the command lasts, and only with a key that nobody sees.
         let private = ["server.bind=127.0.0.1:0", "server.tls.mode=off", "server.tls.client_auth=none"];
         let unhindered = ["security.require_keys=true", "security.rate_limit_per_s=0"];
         sources.overrides.extend(private.into_iter().chain(unhindered).map(String::from));
         let settings = Settings::load(&sources)?.settings;
         start_logging(&settings)?;
-        std::fs::create_dir_all(&settings.data_dir).map_err(CliError::io(settings.data_dir.display()))?;
-        let key = TemporaryKey::create(KeyFile::in_dir(&settings.data_dir))?;
+        let dir = settings.data_dir.clone();
+        match errand {
+            Errand::Import => std::fs::create_dir_all(&dir).map_err(CliError::io(dir.display()))?,
+            Errand::Export if dir.is_dir() => {}
+            Errand::Export => return Err(CliError::Failed(format!("there is no data folder {}", dir.display()))),
+        }
+        let key = TemporaryKey::create(KeyFile::in_dir(&dir), errand)?;
         let app = App::build(settings, Arc::new(SystemClock), progress_log())?;
         let label = UserId::new("upnext import ids").map_err(|e| CliError::Failed(e.to_string()))?;
-        let secret = IdSecret::new(&app.user_key(&label).0);
-        Ok(Self::Own(Box::new(app), key, secret))
+        let secret = app.user_key(&label).0.to_vec();
+        let name = std::fs::canonicalize(&dir).unwrap_or(dir).display().to_string();
+        Ok(Self { place: Place::Own(Box::new(app), key), name, secret })
     }
 
-    /// What ids are made under if the operator does not say.
-    pub(super) fn id_secret(&self) -> IdSecret {
-        match self {
-            Self::Remote(_, secret) | Self::Own(_, _, secret) => secret.clone(),
-        }
+    /// The server's address or the data folder.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What only those know who may write there: the key, or the user secret's child.
+    pub(super) fn secret(&self) -> &[u8] {
+        &self.secret
     }
 
     /// Starts our own server, if that is what it is.
     pub(super) async fn start(self) -> Result<Running, CliError> {
-        let (app, key) = match self {
-            Self::Remote(client, _) => return Ok(Running { client, own: None }),
-            Self::Own(app, key, _) => (app, key),
+        let (app, key) = match self.place {
+            Place::Remote(connection) => return Ok(Running { connection, own: None }),
+            Place::Own(app, key) => (app, key),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(CliError::io("127.0.0.1:0"))?;
         let address = listener.local_addr().map_err(CliError::io("127.0.0.1:0"))?;
-        let client = Client::new(reqwest::Client::builder().no_proxy(), &format!("http://{address}"), Some(&key.key))?;
+        let builder = reqwest::Client::builder().no_proxy();
+        let connection = Connection::new(builder, &format!("http://{address}"), Some(&key.key))?;
         let (stop, stopped) = oneshot::channel::<()>();
         let serving = tokio::spawn(async move {
             let shutdown = async {
@@ -139,7 +163,7 @@ impl Target {
             };
             app.serve(listener, shutdown).await;
         });
-        Ok(Running { client, own: Some(OwnServer { stop, serving, _key: key }) })
+        Ok(Running { connection, own: Some(OwnServer { stop, serving, _key: key }) })
     }
 }
 
@@ -147,7 +171,7 @@ impl Running {
     /// Ends our own server: what it accepted is written, and its key is of no use any more.
     pub(super) async fn stop(self) {
         // Closes the connections, for which the server would wait.
-        drop(self.client);
+        drop(self.connection);
         let Some(own) = self.own else { return };
         // An error means that the server has stopped already.
         let _ = own.stop.send(());
@@ -158,18 +182,23 @@ impl Running {
 }
 
 /// A key that is revoked when it is dropped.
-pub(super) struct TemporaryKey {
+struct TemporaryKey {
     file: KeyFile,
     id: String,
     key: String,
 }
 
 impl TemporaryKey {
-    fn create(file: KeyFile) -> Result<Self, CliError> {
+    fn create(file: KeyFile, errand: Errand) -> Result<Self, CliError> {
         let now = SystemClock.now();
+        let name = match errand {
+            Errand::Import => "import (temporary)",
+            Errand::Export => "export (temporary)",
+        };
         let new = NewKey {
-            name: "import (temporary)".into(),
-            scopes: std::iter::once(Scope::Ingest).collect(),
+            name: name.into(),
+            // An export needs it, and an import of what an export said.
+            scopes: std::iter::once(Scope::Admin).collect(),
             expires_at: Some(now.plus_seconds(KEY_LIFETIME_S)),
             rate_limit: None,
         };
