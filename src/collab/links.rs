@@ -4,9 +4,18 @@
 //! seven steps apart, 0.7 for each step beyond the first, forward by lag bucket and backward in one sum. Both
 //! directions are kept at both ends, so that everything about an item is found in its own list.
 //!
+//! A list is worth what it was at its latest change: it fades when something new is said about its item, not while
+//! nobody says anything. Time goes in steps of a sixteenth of the half-life, and an engagement counts by the step that
+//! it falls into, whenever it arrives.
+//!
 //! What may be lost: when a list is full, a new link replaces the lightest one (the space-saving idea of Metwally,
 //! Agrawal, El Abbadi 2005, but starting from zero, so that a newcomer's weight is never overstated).
 
+mod forget;
+mod saved;
+mod touches;
+
+use self::touches::Touches;
 use super::{CollabLimits, MAX_ITEMS};
 use crate::domain::{Horizons, ItemNo, Timestamp};
 
@@ -17,7 +26,10 @@ const STEPS: usize = 7;
 const STEP_DECAY: f32 = 0.7;
 
 /// A link lighter than this after decay is dropped.
-const NEGLIGIBLE: f32 = 0.01;
+const NEGLIGIBLE: f32 = 0.001;
+
+/// How many steps of time a half-life has.
+const STEPS_PER_HALF_LIFE: f64 = 16.0;
 
 /// Links between items.
 #[derive(Debug)]
@@ -37,8 +49,8 @@ pub(super) struct ItemLinks {
     pub(super) sums: Vec<f32>,
     /// Engagements with the item, decayed like the links.
     pub(super) count: f32,
-    /// Up to when the sums are decayed.
-    decayed_to: Option<Timestamp>,
+    /// When the list changed; the sums and the count are decayed to the latest of these steps.
+    touches: Touches,
     /// Where the search for the lightest link starts, so that equal ones take turns.
     cursor: u32,
 }
@@ -74,25 +86,35 @@ impl Links {
         if item.index() >= MAX_ITEMS {
             return;
         }
-        if self.items.len() <= item.index() {
-            self.items.resize(item.index() + 1, ItemLinks::default());
-        }
-        self.decay(item.0, at);
-        self.items[item.index()].count += 1.0;
+        let step = self.step(at);
+        let worth = self.touch(item.0, step);
+        self.items[item.index()].count += worth;
         let backward = self.stride() - 1;
-        let mut weight = 1.0;
+        for (earlier, lag, weight) in self.pairs(item, at, history) {
+            let worth_there = self.touch(earlier, step);
+            self.add(earlier, item.0, lag, weight * worth_there);
+            self.add(item.0, earlier, backward, weight * worth);
+        }
+    }
+
+    /// The earlier items that an engagement is linked with, the sum that the lag belongs to, and the link's weight.
+    fn pairs(
+        &self,
+        item: ItemNo,
+        at: Timestamp,
+        history: &[(ItemNo, Timestamp)],
+    ) -> impl Iterator<Item = (u32, usize, f32)> + use<> {
+        let mut pairs = [(0, 0, 0.0); STEPS];
+        let (mut count, mut weight) = (0, 1.0);
         for &(earlier, when) in history.iter().rev().filter(|&&(_, when)| when <= at).take(STEPS) {
             if earlier != item && earlier.index() < MAX_ITEMS {
-                if self.items.len() <= earlier.index() {
-                    self.items.resize(earlier.index() + 1, ItemLinks::default());
-                }
-                let bucket = self.horizons.interval(at.seconds_since(when)).unwrap_or(self.horizons.count());
-                self.decay(earlier.0, at);
-                self.add(earlier.0, item.0, bucket, weight);
-                self.add(item.0, earlier.0, backward, weight);
+                let lag = self.horizons.interval(at.seconds_since(when)).unwrap_or(self.horizons.count());
+                pairs[count] = (earlier.0, lag, weight);
+                count += 1;
             }
             weight *= STEP_DECAY;
         }
+        pairs.into_iter().take(count)
     }
 
     /// Drops all links from and, as far as they are mutual, to an item.
@@ -111,6 +133,10 @@ impl Links {
 
     fn add(&mut self, from: u32, to: u32, sum: usize, weight: f32) {
         let (stride, per_item) = (self.stride(), self.per_item);
+        // So late that it would be dropped at once: it must not take a heavier link's place.
+        if weight < NEGLIGIBLE {
+            return;
+        }
         let links = &mut self.items[from as usize];
         let position = links.position(to).unwrap_or_else(|| {
             if links.others.len() < per_item {
@@ -127,31 +153,34 @@ impl Links {
         links.sums[position * stride + sum] += weight;
     }
 
-    /// Brings the sums of an item down to what they are worth at `now`. Waits until it makes a difference.
-    fn decay(&mut self, item: u32, now: Timestamp) {
-        let stride = self.stride();
-        let half_life_s = self.half_life_s;
-        let links = &mut self.items[item as usize];
-        let Some(before) = links.decayed_to else {
-            links.decayed_to = Some(now);
-            return;
-        };
-        let half_lives = now.seconds_since(before) / half_life_s;
-        if half_lives < 0.05 {
-            return;
-        }
-        links.decayed_to = Some(now);
-        let keep = (-half_lives).exp2() as f32;
-        links.count *= keep;
-        for sum in &mut links.sums {
-            *sum *= keep;
-        }
-        for position in (0..links.others.len()).rev() {
-            if links.weight(position, stride) < NEGLIGIBLE {
-                links.remove(position, stride);
-            }
-        }
+    /// The step of time that `at` falls into.
+    fn step(&self, at: Timestamp) -> i32 {
+        // Far beyond any real time the cast stops at the last step.
+        (at.as_seconds() / self.half_life_s * STEPS_PER_HALF_LIFE).floor() as i32
     }
+
+    /// Notes that an item's list changes in `step` and lets it fade until then; says what 1 of that step is worth now,
+    /// which is less than 1 if later changes came first.
+    fn touch(&mut self, item: u32, step: i32) -> f32 {
+        let stride = self.stride();
+        if self.items.len() <= item as usize {
+            self.items.resize(item as usize + 1, ItemLinks::default());
+        }
+        let links = &mut self.items[item as usize];
+        let before = links.touches.latest().unwrap_or(step);
+        links.touches.add(step);
+        if step > before {
+            links.scale(worth(before, step));
+            links.drop_negligible(stride);
+        }
+        worth(step, before)
+    }
+}
+
+/// What 1 of the step `then` is worth in the step `now`; 1 for what is still to come.
+fn worth(then: i32, now: i32) -> f32 {
+    let steps = (i64::from(now) - i64::from(then)).max(0);
+    (-(steps as f64) / STEPS_PER_HALF_LIFE).exp2() as f32
 }
 
 impl ItemLinks {
@@ -180,6 +209,21 @@ impl ItemLinks {
         }
         self.cursor = (best.1 + 1) as u32;
         best.1
+    }
+
+    fn scale(&mut self, factor: f32) {
+        self.count *= factor;
+        for sum in &mut self.sums {
+            *sum *= factor;
+        }
+    }
+
+    fn drop_negligible(&mut self, stride: usize) {
+        for position in (0..self.others.len()).rev() {
+            if self.weight(position, stride) < NEGLIGIBLE {
+                self.remove(position, stride);
+            }
+        }
     }
 
     fn remove(&mut self, position: usize, stride: usize) {
@@ -231,6 +275,25 @@ mod tests {
         }
         assert_eq!(links.of(ItemNo(1)).unwrap().others.len(), 4);
         assert_eq!(weight(&links, 1, 2)[0], 100.0);
+    }
+
+    #[test]
+    fn links_halve_in_any_order() {
+        let half_life_s = 160.0;
+        let learn = |order: [f64; 2]| {
+            let mut links = Links::new(&CollabLimits { link_half_life_s: half_life_s, ..limits(8) });
+            for seconds in order {
+                links.observe(ItemNo(2), at(seconds + 1.0), &[(ItemNo(1), at(seconds))]);
+            }
+            links
+        };
+        for order in [[0.0, 320.0], [320.0, 0.0]] {
+            let links = learn(order);
+            assert_eq!((links.count(2), weight(&links, 1, 2)[0], weight(&links, 2, 1)[4]), (1.25, 1.25, 1.25));
+        }
+        let mut links = learn([0.0, 320.0]);
+        links.observe(ItemNo(3), at(-1e5), &[(ItemNo(1), at(-1e5))]);
+        assert_eq!(links.of(ItemNo(1)).unwrap().others, [2], "too late to matter");
     }
 
     #[test]

@@ -3,9 +3,13 @@
 //! Feed every engagement to [`Collab::observe`]; ask [`SessionKnn`], [`Transitions`], [`CoVisitation`] and
 //! [`Trending`], each on its own, so that a caller can time one or leave it out. Everything is updated at once,
 //! bounded ([`CollabLimits`]), and readable from many threads. Time is passed in.
+//!
+//! What was learned can be [saved](Collab::save) and [loaded](Collab::load), and single engagements can be
+//! [taken back](Collab::forget_engagements), as if they had never been.
 
 mod co_visitation;
 mod links;
+mod saved;
 mod score_table;
 mod session_knn;
 mod transitions;
@@ -131,6 +135,20 @@ impl Collab {
         self.trending.forget_item(item);
     }
 
+    /// Takes engagements back and forgets the sessions that they belong to. Give each as it was
+    /// [observed](Self::observe), with the same instant, region and history, and all of a person's at once: a thousand
+    /// take about as long as ten.
+    ///
+    /// Every answer is then what it would be if they had never been observed, but for what gave way to them when a
+    /// bound was reached (links of full lists, sessions of a full ring, items and regions beyond their number), links
+    /// that had become negligible by the time of the engagement, and the instant when an item was last touched. What
+    /// was learned of an item before it was [forgotten](Self::forget_item) is not there any more: leave it out.
+    pub fn forget_engagements(&self, engagements: &[Engagement<'_>]) {
+        self.session_knn.forget_engagements(engagements);
+        self.links.write().forget(engagements);
+        self.trending.forget(engagements);
+    }
+
     /// Forgets a session as far as it is kept as such; counts to which it contributed remain, they name nobody.
     pub fn forget_session(&self, session: u64) {
         self.session_knn.forget_session(session);
@@ -144,6 +162,13 @@ fn distinct_latest(history: &[(ItemNo, Timestamp)]) -> impl Iterator<Item = Item
     };
     history.iter().enumerate().rev().take(64).filter(latest_of_each).map(|(_, &(item, _))| item).take(DISTINCT_LATEST)
 }
+
+#[cfg(test)]
+mod forget_tests;
+#[cfg(test)]
+mod saved_tests;
+#[cfg(test)]
+mod testing;
 
 #[cfg(test)]
 mod tests {

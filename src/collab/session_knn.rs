@@ -7,12 +7,14 @@
 //! What may be lost: the oldest sessions when the ring is full, an item's older sessions beyond the recency sample, and
 //! a session's first items beyond its bound.
 
+mod saved;
+
 use std::collections::HashMap;
 
 use parking_lot::RwLock;
 
 use super::score_table::ScoreTable;
-use super::{CollabLimits, MAX_ITEMS};
+use super::{CollabLimits, Engagement, MAX_ITEMS};
 use crate::domain::{ItemNo, Scored, Timestamp};
 
 /// Marks an item that occurred earlier in the same stored session.
@@ -236,13 +238,20 @@ impl SessionKnn {
         }
     }
 
-    /// Forgets what a session did; it does not vote any more.
+    /// Forgets what a session did: it does not vote any more, and takes no other session's place.
     pub fn forget_session(&self, session: u64) {
+        self.state.write().forget(session);
+    }
+
+    /// Forgets the sessions of all these engagements, also where a session has since lost the item to its bound.
+    pub(super) fn forget_engagements(&self, engagements: &[Engagement<'_>]) {
         let mut state = self.state.write();
-        if let Some(number) = state.numbers.remove(&session) {
-            let slot = state.slot(number);
-            state.empty(slot);
+        for &Engagement { session, item, .. } in engagements {
+            if let Some(&number) = state.numbers.get(&session) {
+                state.forget_posting(item.0, number);
+            }
         }
+        engagements.iter().for_each(|engagement| state.forget(engagement.session));
     }
 
     /// How many sessions are kept at present.
@@ -284,6 +293,24 @@ impl State {
             if own & REPEAT == 0 {
                 self.release(own);
             }
+        }
+    }
+
+    fn forget(&mut self, session: u64) {
+        let Some(number) = self.numbers.remove(&session) else { return };
+        let slot = self.slot(number);
+        self.sessions[slot].key = 0;
+        for own in std::mem::take(&mut self.sessions[slot].items) {
+            if own & REPEAT == 0 {
+                self.release(own);
+                self.forget_posting(own, number);
+            }
+        }
+    }
+
+    fn forget_posting(&mut self, item: u32, number: u32) {
+        if let Some(postings) = self.items.get_mut(item as usize) {
+            postings.sessions.retain(|&other| other != number);
         }
     }
 
@@ -428,6 +455,24 @@ mod tests {
         learn(&knn, 2, &[1, 2]);
         assert_eq!(ask(&knn, &[1], None).0, [2], "until someone engages with it again");
         knn.observe(3, ItemNo(u32::MAX));
+    }
+
+    #[test]
+    fn a_forgotten_session_takes_nobodys_place() {
+        let knn = SessionKnn::new(&limits());
+        learn(&knn, 1, &[1, 2]);
+        for session in 2..7 {
+            learn(&knn, session, &[1, 3, 4, 5, 6]);
+        }
+        assert!(!ask(&knn, &[1], None).0.contains(&2), "four later sessions are the sample");
+        let engagement =
+            |session, item| Engagement { session, item: ItemNo(item), at: Timestamp(0), region: None, history: &[] };
+        let theirs: Vec<_> = (2..7).flat_map(|session| [1, 3, 4, 5, 6].map(|item| engagement(session, item))).collect();
+        knn.forget_engagements(&theirs);
+        assert_eq!(ask(&knn, &[1], None).0, [2]);
+        let state = knn.state.read();
+        assert!(state.items.iter().skip(3).all(|postings| postings.holders == 0 && postings.sessions.is_empty()));
+        assert!(state.sessions.iter().skip(1).all(|session| session.key == 0 && session.items.is_empty()));
     }
 
     proptest! {

@@ -1,23 +1,29 @@
 //! What does everybody turn to? Popularity overall and of late, everywhere and in each region.
 //!
-//! A count with half-life `h` at time `t` is the sum of 2^((tᵢ − t)/h) over the engagements at tᵢ. The logarithm of
-//! that sum without `t` only changes when the item is touched, so the order of items does not change by itself, a
-//! small board of the best is kept up to date at each event, and events may come in any order.
+//! A count with half-life `h` at time `t` is the sum of 2^((tᵢ − t)/h) over the engagements at tᵢ. That sum without
+//! `t` only changes when the item is touched, so the order of items does not change by itself, a small board of the
+//! best is kept up to date at each event, and events may come in any order.
 //!
 //! What may be lost: in a region, the least popular items beyond its bound; regions beyond their bound.
+
+mod board;
+mod counts;
+mod forget;
+mod level;
+mod saved;
 
 use std::collections::HashMap;
 
 use parking_lot::RwLock;
 
+use self::board::Board;
+use self::counts::{Counts, HalfLives};
+use self::level::Level;
 use super::{CollabLimits, MAX_ITEMS};
 use crate::domain::{ItemNo, Scored, Timestamp};
 
 /// How many half-lives are counted.
 pub const TRENDING_SCALES: usize = 3;
-
-/// How many of the best items each board keeps.
-const BOARD: usize = 256;
 
 /// The longest region name that is counted, in bytes.
 const MAX_REGION_BYTES: usize = 64;
@@ -25,13 +31,10 @@ const MAX_REGION_BYTES: usize = 64;
 /// A region that nobody touched for this long gives way to a new one when there are too many.
 const IDLE_REGION_S: f64 = 86_400.0;
 
-/// Nothing was counted yet.
-const NEVER: f64 = f64::NEG_INFINITY;
-
 /// Popularity of items. Readable while it is updated.
 #[derive(Debug)]
 pub struct Trending {
-    half_lives_s: [f64; TRENDING_SCALES],
+    half_lives_s: HalfLives,
     global: RwLock<Global>,
     regions: RwLock<HashMap<String, Region>>,
     max_regions: usize,
@@ -53,30 +56,24 @@ pub struct Popularity {
 
 #[derive(Debug)]
 struct Global {
-    items: Vec<ItemCounts>,
+    items: Vec<GlobalCounts>,
     /// One for each half-life, and the last one for all time.
     boards: [Board; TRENDING_SCALES + 1],
     events: u64,
 }
 
-#[derive(Debug, Clone)]
-struct ItemCounts {
-    total: f64,
-    /// Log2 of the decayed count at time 0.
-    levels: [f64; TRENDING_SCALES],
+#[derive(Debug, Clone, Copy)]
+struct GlobalCounts {
+    counts: Counts,
     last_touched: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct Region {
-    levels: HashMap<u32, [f64; TRENDING_SCALES]>,
+    items: HashMap<u32, Counts>,
     boards: [Board; TRENDING_SCALES],
     last_touched: Timestamp,
 }
-
-/// The best items by a level that never falls, best first.
-#[derive(Debug, Default)]
-struct Board(Vec<(f64, u32)>);
 
 impl Trending {
     /// Counts nothing yet.
@@ -86,7 +83,7 @@ impl Trending {
             global: RwLock::new(Global { items: Vec::new(), boards: Default::default(), events: 0 }),
             regions: RwLock::new(HashMap::new()),
             max_regions: limits.regions,
-            items_per_region: limits.items_per_region.max(BOARD),
+            items_per_region: limits.items_per_region.max(board::BOARD),
         }
     }
 
@@ -95,26 +92,19 @@ impl Trending {
     pub fn candidates(&self, region: Option<&str>, now: Timestamp, limit: usize) -> Vec<Scored> {
         let mut sums: HashMap<u32, f32> = HashMap::new();
         let mut boards = 0.0_f32;
-        let depth = limit.min(BOARD);
-        let mut collect = |board: &Board, plain: bool| {
-            let Some(&(best, _)) = board.0.first() else { return };
+        let mut collect = |board: &Board| {
+            let Some(&(best, _)) = board.entries().first() else { return };
             boards += 1.0;
-            for &(level, item) in board.0.iter().take(depth) {
-                let relative = if plain { level / best } else { (level - best).exp2() };
-                *sums.entry(item).or_default() += relative as f32;
+            for &(level, item) in board.entries().iter().take(limit) {
+                *sums.entry(item).or_default() += level.relative_to(best) as f32;
             }
         };
-        {
-            let global = self.global.read();
-            for (index, board) in global.boards.iter().enumerate() {
-                collect(board, index == TRENDING_SCALES);
-            }
-        }
+        self.global.read().boards.iter().for_each(&mut collect);
         if let Some(region) = region
             && let Some(local) = self.regions.read().get(region)
             && now.seconds_since(local.last_touched) < 7.0 * IDLE_REGION_S
         {
-            local.boards.iter().for_each(|board| collect(board, false));
+            local.boards.iter().for_each(collect);
         }
         let mut best: Vec<Scored> =
             sums.into_iter().map(|(item, sum)| Scored { item: ItemNo(item), score: sum / boards }).collect();
@@ -125,8 +115,8 @@ impl Trending {
     /// The `limit` items with the most engagements ever, best first; the score is their number.
     pub fn most_popular(&self, limit: usize) -> Vec<Scored> {
         let global = self.global.read();
-        let best = global.boards[TRENDING_SCALES].0.iter().take(limit);
-        best.map(|&(total, item)| Scored { item: ItemNo(item), score: total as f32 }).collect()
+        let best = global.boards[TRENDING_SCALES].entries().iter().take(limit);
+        best.map(|&(total, item)| Scored { item: ItemNo(item), score: total.at(0.0) as f32 }).collect()
     }
 
     /// How popular each of `items` is at `now`, in their order, into `popularity`.
@@ -135,11 +125,11 @@ impl Trending {
         {
             let global = self.global.read();
             popularity.extend(items.iter().map(|item| match global.items.get(item.index()) {
-                Some(counts) => Popularity {
-                    total: counts.total as f32,
-                    recent: self.values(&counts.levels, now),
+                Some(own) => Popularity {
+                    total: own.counts.total as f32,
+                    recent: own.counts.recent(now, &self.half_lives_s),
                     in_region: 0.0,
-                    last_touched: counts.last_touched,
+                    last_touched: own.last_touched,
                 },
                 None => Popularity::default(),
             }));
@@ -147,8 +137,8 @@ impl Trending {
         let Some(region) = region else { return };
         if let Some(local) = self.regions.read().get(region) {
             for (item, found) in items.iter().zip(popularity.iter_mut()) {
-                if let Some(levels) = local.levels.get(&item.0) {
-                    found.in_region = self.values(levels, now)[TRENDING_SCALES - 1];
+                if let Some(counts) = local.items.get(&item.0) {
+                    found.in_region = counts.recent(now, &self.half_lives_s)[TRENDING_SCALES - 1];
                 }
             }
         }
@@ -167,21 +157,18 @@ impl Trending {
         {
             let mut global = self.global.write();
             if global.items.len() <= item.index() {
-                let unseen = ItemCounts { total: 0.0, levels: [NEVER; TRENDING_SCALES], last_touched: None };
-                global.items.resize(item.index() + 1, unseen);
+                global.items.resize(item.index() + 1, GlobalCounts::NONE);
             }
             global.events += 1;
             let Global { items, boards, .. } = &mut *global;
-            let counts = &mut items[item.index()];
-            counts.total += 1.0;
-            counts.last_touched = counts.last_touched.max(Some(at));
-            self.raise(&mut counts.levels, at);
-            for (board, &level) in boards.iter_mut().zip(&counts.levels) {
-                board.rise(item.0, level);
+            let own = &mut items[item.index()];
+            own.counts.raise(at, &self.half_lives_s);
+            own.last_touched = own.last_touched.max(Some(at));
+            for (index, board) in boards.iter_mut().enumerate() {
+                board.rise(item.0, own.counts.level(index));
             }
-            boards[TRENDING_SCALES].rise(item.0, counts.total);
         }
-        if let Some(region) = region.filter(|r| !r.is_empty() && r.len() <= MAX_REGION_BYTES) {
+        if let Some(region) = region.filter(|region| is_counted(region)) {
             self.observe_in_region(item, at, region);
         }
     }
@@ -189,23 +176,16 @@ impl Trending {
     /// Forgets an item.
     pub fn forget_item(&self, item: ItemNo) {
         let mut global = self.global.write();
-        let Global { items, boards, .. } = &mut *global;
-        if let Some(counts) = items.get_mut(item.index()) {
-            *counts = ItemCounts { total: 0.0, levels: [NEVER; TRENDING_SCALES], last_touched: None };
-            // The best item that was not on the board may now belong there: rare enough to look at them all.
-            for (index, board) in boards.iter_mut().enumerate() {
-                if board.remove(item.0) {
-                    for (number, other) in items.iter().enumerate().filter(|(_, other)| other.total > 0.0) {
-                        board.rise(number as u32, *other.levels.get(index).unwrap_or(&other.total));
-                    }
-                }
+        if let Some(own) = global.items.get_mut(item.index()) {
+            *own = GlobalCounts::NONE;
+            if global.boards.iter().any(|board| board.entries().iter().any(|&(_, other)| other == item.0)) {
+                global.rebuild_boards();
             }
         }
         drop(global);
         for local in self.regions.write().values_mut() {
-            local.levels.remove(&item.0);
-            for board in &mut local.boards {
-                board.remove(item.0);
+            if local.items.remove(&item.0).is_some() {
+                local.rebuild_boards();
             }
         }
     }
@@ -224,81 +204,57 @@ impl Trending {
                     None => return,
                 };
             }
-            let new = Region { levels: HashMap::new(), boards: Default::default(), last_touched: at };
+            let new = Region { items: HashMap::new(), boards: Default::default(), last_touched: at };
             regions.insert(region.to_owned(), new);
         }
         let Some(local) = regions.get_mut(region) else { return };
         local.last_touched = local.last_touched.max(at);
-        if local.levels.len() >= self.items_per_region && !local.levels.contains_key(&item.0) {
+        if local.items.len() >= self.items_per_region && !local.items.contains_key(&item.0) {
             local.shrink(self.items_per_region * 3 / 4);
         }
-        let levels = local.levels.entry(item.0).or_insert([NEVER; TRENDING_SCALES]);
-        self.raise(levels, at);
-        for (board, &level) in local.boards.iter_mut().zip(levels.iter()) {
-            board.rise(item.0, level);
+        let counts = local.items.entry(item.0).or_insert(Counts::NONE);
+        counts.raise(at, &self.half_lives_s);
+        for (index, board) in local.boards.iter_mut().enumerate() {
+            board.rise(item.0, counts.level(index));
         }
     }
+}
 
-    /// Adds one engagement at `at` to each level.
-    fn raise(&self, levels: &mut [f64; TRENDING_SCALES], at: Timestamp) {
-        for (level, half_life_s) in levels.iter_mut().zip(self.half_lives_s) {
-            let event = at.as_seconds() / half_life_s;
-            let (high, low) = if *level > event { (*level, event) } else { (event, *level) };
-            *level = high + (low - high).exp2().ln_1p() / std::f64::consts::LN_2;
-        }
-    }
+/// Whether a region has counts of its own under this name.
+fn is_counted(region: &str) -> bool {
+    !region.is_empty() && region.len() <= MAX_REGION_BYTES
+}
 
-    fn values(&self, levels: &[f64; TRENDING_SCALES], now: Timestamp) -> [f32; TRENDING_SCALES] {
-        let mut values = [0.0; TRENDING_SCALES];
-        for ((value, level), half_life_s) in values.iter_mut().zip(levels).zip(self.half_lives_s) {
-            // An event from the future counts in full, not more.
-            *value = (level - now.as_seconds() / half_life_s).min(40.0).exp2() as f32;
+impl GlobalCounts {
+    const NONE: Self = Self { counts: Counts::NONE, last_touched: None };
+}
+
+impl Global {
+    /// Looks at all items, for when some have fallen: others may now belong on a board.
+    fn rebuild_boards(&mut self) {
+        for (index, board) in self.boards.iter_mut().enumerate() {
+            *board = Board::of(self.items.iter().zip(0..).map(|(own, item)| (own.counts.level(index), item)));
         }
-        values
     }
 }
 
 impl Region {
     /// Keeps the `keep` most popular items at the longest half-life.
     fn shrink(&mut self, keep: usize) {
-        let mut order: Vec<(f64, u32)> =
-            self.levels.iter().map(|(&item, levels)| (levels[TRENDING_SCALES - 1], item)).collect();
-        order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        let longest = TRENDING_SCALES - 1;
+        let mut order: Vec<(Level, u32)> =
+            self.items.iter().map(|(&item, counts)| (counts.level(longest), item)).collect();
+        order.sort_unstable_by(board::best_first);
         for &(_, item) in order.iter().skip(keep) {
-            self.levels.remove(&item);
+            self.items.remove(&item);
         }
-        for board in &mut self.boards {
-            board.0.retain(|(_, item)| self.levels.contains_key(item));
-        }
-    }
-}
-
-impl Board {
-    /// Moves `item` up to where its risen `level` belongs, if that is on the board.
-    fn rise(&mut self, item: u32, level: f64) {
-        let entries = &mut self.0;
-        if entries.len() == BOARD && entries.last().is_some_and(|&(lowest, _)| level < lowest) {
-            return;
-        }
-        let mut position = match entries.iter().position(|&(_, other)| other == item) {
-            Some(position) => position,
-            None => {
-                entries.truncate(BOARD - 1);
-                entries.push((level, item));
-                entries.len() - 1
-            }
-        };
-        entries[position].0 = level;
-        while position > 0 && entries[position - 1].0 < level {
-            entries.swap(position - 1, position);
-            position -= 1;
-        }
+        self.rebuild_boards();
     }
 
-    fn remove(&mut self, item: u32) -> bool {
-        let before = self.0.len();
-        self.0.retain(|&(_, other)| other != item);
-        self.0.len() < before
+    fn rebuild_boards(&mut self) {
+        for (index, board) in self.boards.iter_mut().enumerate() {
+            *board = Board::of(self.items.iter().map(|(&item, counts)| (counts.level(index), item)));
+        }
     }
 }
 
@@ -346,15 +302,10 @@ mod tests {
         trending.forget_item(ItemNo(1));
         let global = trending.global.read();
         for (index, board) in global.boards.iter().enumerate() {
-            let mut expected: Vec<f64> = global
-                .items
-                .iter()
-                .filter(|c| c.total > 0.0)
-                .map(|c| c.levels.get(index).copied().unwrap_or(c.total))
-                .collect();
-            expected.sort_unstable_by(|a, b| b.total_cmp(a));
-            expected.truncate(BOARD);
-            assert_eq!(board.0.iter().map(|&(level, _)| level).collect::<Vec<_>>(), expected);
+            let mut expected: Vec<Level> = global.items.iter().map(|own| own.counts.level(index)).collect();
+            expected.sort_unstable_by(|a, b| b.partial_cmp(a).unwrap());
+            expected.truncate(board::BOARD);
+            assert_eq!(board.entries().iter().map(|&(level, _)| level).collect::<Vec<_>>(), expected);
         }
     }
 
@@ -390,7 +341,7 @@ mod tests {
             trending.observe(ItemNo(7), at(0.0), Some("de"));
             trending.observe(ItemNo(100 + n), at(0.0), Some("de"));
         }
-        assert!(trending.regions.read()["de"].levels.len() <= 256);
+        assert!(trending.regions.read()["de"].items.len() <= 256);
         assert!((look_up(&trending, 7, Some("de"), at(0.0)).in_region - 2_000.0).abs() < 1.0);
     }
 }

@@ -113,7 +113,8 @@ impl fmt::Display for ItemId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct UserKey(pub [u8; 16]);
 
-/// The dense number that a running process gives an item; never stored, never shown to a client.
+/// The dense number that a running process gives an item; never shown to a client, and stored only in derived state,
+/// together with the ids in the order of their numbers.
 ///
 /// Numbers are handed out from 0 upwards and not reused while the process runs, so parts may keep
 /// arrays indexed by them.

@@ -11,6 +11,7 @@ mod id;
 mod item;
 mod luma;
 mod pixels;
+mod saved;
 mod scored;
 mod sealing_key;
 mod time;
@@ -23,6 +24,7 @@ pub use id::{EventId, IdError, ItemId, ItemNo, MAX_ID_BYTES, SessionId, UserId, 
 pub use item::{Attribute, Item, ItemError};
 pub use luma::{LUMA_SIDE, LumaThumb};
 pub use pixels::{Fit, InputSize, Motion, Pixels};
+pub use saved::{LoadError, StateReader, StateWriter};
 pub use scored::Scored;
 pub use sealing_key::{SealingKey, SealingKeysError};
 pub use time::{Clock, ManualClock, SystemClock, Timestamp};

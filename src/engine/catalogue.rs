@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::domain::{Item, ItemId, ItemNo, Timestamp};
+use crate::domain::{Item, ItemId, ItemNo, LoadError, StateReader, StateWriter, Timestamp};
+
+/// Marks saved numbers, and their layout: another one gets another version.
+const PART: [u8; 4] = *b"numb";
+const VERSION: u32 = 1;
 
 /// An item of the catalogue and its pictures.
 #[derive(Debug, Clone)]
@@ -27,8 +31,9 @@ pub(super) struct Portrayed {
     pub(super) height: u32,
 }
 
-/// Items by id and by number. An id keeps its number for as long as the process runs, also when its item is
-/// deleted or has not arrived yet: events may come before the item that they name.
+/// Items by id and by number. An id keeps its number for as long as the process runs, and beyond if the numbers are
+/// [saved](Catalogue::save_numbers), also when its item is deleted or has not arrived yet: events may come before the
+/// item that they name.
 #[derive(Debug)]
 pub(super) struct Catalogue {
     numbers: HashMap<ItemId, ItemNo>,
@@ -118,6 +123,46 @@ impl Catalogue {
     }
 }
 
+/// What outlives the process.
+#[allow(dead_code, reason = "nothing calls it yet")]
+impl Catalogue {
+    /// A catalogue without items in which the ids have the numbers that were [saved](Self::save_numbers).
+    pub(super) fn with_numbers(max_ids: usize, bytes: &[u8]) -> Result<Self, LoadError> {
+        let mut from = StateReader::new(PART, VERSION, bytes)?;
+        // Five bytes are the shortest id and its length.
+        let count = from.count(5, usize::MAX)?;
+        if count > max_ids {
+            return Err(LoadError::Incompatible("bound on item ids, now a lower one"));
+        }
+        let mut catalogue = Self::new(max_ids);
+        catalogue.numbers.reserve(count);
+        catalogue.ids.reserve_exact(count);
+        for number in 0..count {
+            let id = ItemId::new(from.text()?).map_err(|_| LoadError::Damaged("an item's id is none"))?;
+            if catalogue.number_or_assign(&id).map(ItemNo::index) != Some(number) {
+                return Err(LoadError::Damaged("an item's id comes twice"));
+            }
+        }
+        from.end()?;
+        Ok(catalogue)
+    }
+
+    /// The ids in the order of their numbers, as bytes for [`with_numbers`](Self::with_numbers). Everything that names
+    /// items by number and is saved at the same moment is understood with them.
+    pub(super) fn save_numbers(&self) -> Vec<u8> {
+        let text: usize = self.ids.iter().map(|id| id.as_str().len()).sum();
+        let mut to = StateWriter::new(PART, VERSION, 4 + 4 * self.ids.len() + text);
+        to.count(self.ids.len());
+        self.ids.iter().for_each(|id| to.text(id.as_str()));
+        to.finish()
+    }
+
+    /// How many numbers have been given out.
+    pub(super) fn numbered(&self) -> usize {
+        self.ids.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -149,6 +194,29 @@ mod tests {
         assert!(catalogue.number_or_assign(&id("a")).is_some());
         assert!(catalogue.number_or_assign(&id("b")).is_none());
         assert!(catalogue.number_or_assign(&id("a")).is_some());
+    }
+
+    #[test]
+    fn numbers_outlive_the_process() {
+        let mut before = Catalogue::new(10);
+        for name in ["c", "a", "bü"] {
+            let no = before.number_or_assign(&id(name)).unwrap();
+            before.put(no, entry(name));
+        }
+        let bytes = before.save_numbers();
+        let mut after = Catalogue::with_numbers(10, &bytes).unwrap();
+        assert_eq!((after.numbered(), after.len()), (3, 0));
+        assert_eq!(after.number(&id("bü")), Some(ItemNo(2)));
+        assert_eq!(after.number_or_assign(&id("d")), Some(ItemNo(3)));
+        assert_eq!(after.id(ItemNo(0)), Some(&id("c")));
+        assert!(matches!(Catalogue::with_numbers(2, &bytes), Err(LoadError::Incompatible(_))));
+        for length in 0..bytes.len() {
+            assert!(Catalogue::with_numbers(10, &bytes[..length]).is_err());
+        }
+        let mut twice = bytes;
+        // The only letter of the second id.
+        twice[8 + 4 + 5 + 4] = b'c';
+        assert!(matches!(Catalogue::with_numbers(10, &twice), Err(LoadError::Damaged(_))));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What do we know about one session that is going on?
 
+mod saved;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 

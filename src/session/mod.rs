@@ -4,7 +4,8 @@
 //! its viewer turned to and the [`Trajectory`] of the frames on their screen. [`SessionView`] is a copy to compute with
 //! once the table is unlocked.
 //!
-//! All of this may be lost: events replayed from the log bring the items back, the next frames the trajectory.
+//! All of this may be lost: events replayed from the log bring the items back, the next frames the trajectory. A table
+//! can be [saved](SessionTable::save) and [loaded](SessionTable::load) without its frames, which are never kept.
 
 mod live;
 mod table;

@@ -1,7 +1,10 @@
 //! Which sessions are going on? A bounded table that forgets the silent ones.
 
+mod saved;
+
 use std::collections::{BTreeMap, HashMap, hash_map};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -37,8 +40,27 @@ impl Default for SessionLimits {
 #[derive(Debug)]
 pub struct SessionTable {
     shards: Box<[Mutex<Shard>]>,
-    hasher: RandomState,
+    hash: ShardHash,
+    /// Counted over all shards, so that a saved table knows the order of all sessions.
+    next_turn: AtomicU64,
     limits: SessionLimits,
+}
+
+/// Says which shard a session belongs to; seeded, so that nobody can aim at one, and the same after a restart, so that
+/// the same sessions give way to each other.
+#[derive(Debug)]
+struct ShardHash {
+    seed: u64,
+}
+
+impl ShardHash {
+    /// FNV-1a from the seed on, mixed so that the low bits depend on all others.
+    fn of(&self, id: &SessionId) -> u64 {
+        let start = self.seed ^ 0xcbf2_9ce4_8422_2325;
+        let hash = id.as_str().bytes().fold(start, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let hash = (hash ^ hash >> 32).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        hash ^ hash >> 32
+    }
 }
 
 /// A shard below this size would evict too early when ids happen to crowd in it.
@@ -57,14 +79,18 @@ impl SessionTable {
                 Mutex::new(Shard::new(limits.max_sessions / count + extra))
             })
             .collect();
-        Self { shards, hasher: RandomState::new(), limits }
+        let hash = ShardHash { seed: RandomState::new().hash_one(0) };
+        Self { shards, hash, next_turn: AtomicU64::new(0), limits }
     }
 
     /// Calls `f` with the session, which is begun if it is not there (or has expired), and counts it as active at `now`.
     ///
     /// The session's shard is locked meanwhile: `f` must be short and must not use the table.
     pub fn with<R>(&self, id: &SessionId, now: Timestamp, f: impl FnOnce(&mut LiveSession) -> R) -> R {
-        f(self.shard(id).lock().touch(id, now, &self.limits))
+        let mut shard = self.shard(id).lock();
+        // Drawn under the lock, so that turns rise within a shard.
+        let turn = self.next_turn.fetch_add(1, Ordering::Relaxed);
+        f(shard.touch(id, now, turn, &self.limits))
     }
 
     /// Calls `f` with the session if it is there; that does not count as activity. As short as for [`with`](Self::with).
@@ -81,6 +107,19 @@ impl SessionTable {
     /// Forgets all sessions of a person; says how many there were. Visits the whole table.
     pub fn remove_user(&self, user: UserKey) -> usize {
         self.shards.iter().map(|shard| shard.lock().remove_where(|session| session.user == Some(user))).sum()
+    }
+
+    /// The live sessions of a person. Visits the whole table.
+    pub fn of_user(&self, user: UserKey) -> Vec<SessionId> {
+        let mut ids = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock();
+            ids.extend(
+                shard.by_id.iter().filter(|(_, entry)| entry.session.user == Some(user)).map(|(id, _)| id.clone()),
+            );
+        }
+        ids.sort_unstable();
+        ids
     }
 
     /// Forgets the sessions that have been silent for too long; says how many.
@@ -114,8 +153,11 @@ impl SessionTable {
     }
 
     fn shard(&self, id: &SessionId) -> &Mutex<Shard> {
-        let hash = self.hasher.hash_one(id);
-        &self.shards[(hash as usize) % self.shards.len()]
+        &self.shards[self.place(id)]
+    }
+
+    fn place(&self, id: &SessionId) -> usize {
+        (self.hash.of(id) % self.shards.len() as u64) as usize
     }
 }
 
@@ -125,7 +167,6 @@ struct Shard {
     by_id: HashMap<SessionId, Entry>,
     /// The sessions by the turn at which each was last active: the first is the longest silent.
     by_turn: BTreeMap<u64, SessionId>,
-    next_turn: u64,
     capacity: usize,
 }
 
@@ -144,15 +185,13 @@ impl Entry {
 
 impl Shard {
     fn new(capacity: usize) -> Self {
-        Self { by_id: HashMap::new(), by_turn: BTreeMap::new(), next_turn: 0, capacity }
+        Self { by_id: HashMap::new(), by_turn: BTreeMap::new(), capacity }
     }
 
-    fn touch(&mut self, id: &SessionId, now: Timestamp, limits: &SessionLimits) -> &mut LiveSession {
+    fn touch(&mut self, id: &SessionId, now: Timestamp, turn: u64, limits: &SessionLimits) -> &mut LiveSession {
         if !self.by_id.contains_key(id) && self.by_id.len() >= self.capacity {
             self.evict_oldest();
         }
-        let turn = self.next_turn;
-        self.next_turn += 1;
         self.by_turn.insert(turn, id.clone());
         let new = || Entry { session: LiveSession::new(now, limits), active_at: now, turn };
         let entry = match self.by_id.entry(id.clone()) {
@@ -170,6 +209,15 @@ impl Shard {
             }
         };
         &mut entry.session
+    }
+
+    /// Takes in a session that was active later than all others of the shard.
+    fn put(&mut self, id: SessionId, entry: Entry) {
+        if self.by_id.len() >= self.capacity {
+            self.evict_oldest();
+        }
+        self.by_turn.insert(entry.turn, id.clone());
+        self.by_id.insert(id, entry);
     }
 
     fn remove(&mut self, id: &SessionId) -> bool {
@@ -268,6 +316,7 @@ mod tests {
         for number in 0..100 {
             table.with(&id(number), at(0), |session| session.user = Some(UserKey([(number % 10) as u8; 16])));
         }
+        assert_eq!(table.of_user(UserKey([3; 16])).len(), 10);
         assert_eq!(table.remove_user(UserKey([3; 16])), 10);
         assert_eq!((table.remove_user(UserKey([3; 16])), table.len()), (0, 90));
         assert!(table.remove(&id(4)) && !table.remove(&id(4)) && !table.remove(&id(3)));

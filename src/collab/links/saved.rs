@@ -1,0 +1,116 @@
+//! How are the links written down? Each link as its other item, a bit for each sum that is not zero, and those sums:
+//! most links hold one or two.
+
+use super::{ItemLinks, Links, Touches};
+use crate::collab::{CollabLimits, MAX_ITEMS};
+use crate::domain::{LoadError, StateReader, StateWriter};
+
+/// No sum gets as large as this, so scores made of sums stay finite.
+const MOST: f32 = 1e30;
+
+/// The fewest bytes of an item.
+const ITEM_BYTES: usize = 13;
+
+/// The fewest bytes of a link: the other item, the bits, one sum.
+const LINK_BYTES: usize = 10;
+
+impl Links {
+    /// About how many bytes saving takes.
+    pub(in crate::collab) fn saved_bytes(&self) -> usize {
+        let links: usize = self.items.iter().map(|own| own.others.len()).sum();
+        64 + self.items.len() * (ITEM_BYTES + 32) + links * (LINK_BYTES + 4)
+    }
+
+    /// Writes everything down.
+    pub(in crate::collab) fn save(&self, to: &mut StateWriter) {
+        to.u64(self.per_item as u64);
+        to.f64(self.half_life_s);
+        to.count(self.horizons.count());
+        to.u32s(self.horizons.seconds());
+        to.count(self.items.len());
+        let stride = self.stride();
+        for own in &self.items {
+            to.f32(own.count);
+            to.u32(0);
+            own.touches.save(to);
+            to.count(own.others.len());
+            to.u32s(&own.others);
+            for sums in own.sums.chunks_exact(stride) {
+                to.u16(bits(sums));
+            }
+            for &sum in own.sums.iter().filter(|&&sum| sum != 0.0) {
+                to.f32(sum);
+            }
+        }
+    }
+
+    /// Reads what [`save`](Self::save) wrote under the same `limits`; items are numbered below `items`.
+    pub(in crate::collab) fn load(
+        limits: &CollabLimits,
+        items: usize,
+        from: &mut StateReader<'_>,
+    ) -> Result<Self, LoadError> {
+        let mut links = Self::new(limits);
+        if from.u64()? != links.per_item as u64 {
+            return Err(LoadError::Incompatible("number of links"));
+        }
+        if from.f64()? != links.half_life_s {
+            return Err(LoadError::Incompatible("half-life of links"));
+        }
+        let horizons = from.count(4, usize::MAX)?;
+        if !from.u32s(horizons)?.eq(links.horizons.seconds().iter().copied()) {
+            return Err(LoadError::Incompatible("set of horizons"));
+        }
+        let count = from.count(ITEM_BYTES, items.min(MAX_ITEMS))?;
+        links.items.reserve_exact(count);
+        // By item, the last one whose list named it, counted from 1.
+        let mut named_by = vec![0; count];
+        for item in 0..count {
+            let own = links.load_item(from)?;
+            if own.others.len() > links.per_item {
+                return Err(LoadError::Damaged("an item has too many links"));
+            }
+            for &other in &own.others {
+                match named_by.get_mut(other as usize) {
+                    Some(by) if *by != item + 1 && other as usize != item => *by = item + 1,
+                    Some(_) | None => return Err(LoadError::Damaged("a link leads nowhere, or twice to one item")),
+                }
+            }
+            links.items.push(own);
+        }
+        Ok(links)
+    }
+
+    fn load_item(&self, from: &mut StateReader<'_>) -> Result<ItemLinks, LoadError> {
+        let stride = self.stride();
+        let count = from.f32()?;
+        if !(0.0..MOST).contains(&count) {
+            return Err(LoadError::Damaged("a count is no number of engagements"));
+        }
+        let cursor = from.u32()?;
+        let touches = Touches::load(from)?;
+        let length = from.count(LINK_BYTES, usize::MAX)?;
+        let others: Vec<u32> = from.u32s(length)?.collect();
+        let masks = from.bytes(length * 2)?;
+        let mut sums = Vec::with_capacity(length * stride);
+        for mask in masks.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]])) {
+            if mask == 0 || u32::from(mask) >> stride != 0 {
+                return Err(LoadError::Damaged("a link has the wrong sums"));
+            }
+            let mut present = from.u32s(mask.count_ones() as usize)?;
+            for place in 0..stride {
+                let bits = if mask >> place & 1 == 1 { present.next() } else { None };
+                sums.push(bits.map_or(0.0, f32::from_bits));
+            }
+        }
+        if !sums.iter().all(|sum| (0.0..MOST).contains(sum)) {
+            return Err(LoadError::Damaged("a link's sum is no weight"));
+        }
+        Ok(ItemLinks { others, sums, count, touches, cursor })
+    }
+}
+
+/// A bit for each sum that is not zero, the first sum lowest.
+fn bits(sums: &[f32]) -> u16 {
+    sums.iter().enumerate().fold(0, |bits, (place, &sum)| bits | u16::from(sum != 0.0) << place)
+}

@@ -1,0 +1,121 @@
+//! When did a list last change, by the doing of those who are still remembered?
+
+use crate::domain::{LoadError, StateReader, StateWriter};
+
+/// How many steps are kept. A list is dated by its latest one, so older ones only matter once all later ones have been
+/// taken back.
+const KEPT: usize = 8;
+
+/// The latest steps of time in which a list changed, and how often in each: latest first, unused entries last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Touches([Touch; KEPT]);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Touch {
+    step: i32,
+    /// 0 marks an unused entry.
+    times: u32,
+}
+
+impl Touches {
+    /// The latest step; `None` if nothing was ever noted.
+    pub(super) fn latest(&self) -> Option<i32> {
+        (self.0[0].times > 0).then_some(self.0[0].step)
+    }
+
+    /// Notes a change in `step`. One that is older than all that are kept is passed over.
+    pub(super) fn add(&mut self, step: i32) {
+        let place = self.0.iter().position(|touch| touch.times == 0 || touch.step <= step);
+        let Some(place) = place else { return };
+        let touch = &mut self.0[place];
+        if touch.times > 0 && touch.step == step {
+            touch.times = touch.times.saturating_add(1);
+        } else {
+            self.0[place..].rotate_right(1);
+            self.0[place] = Touch { step, times: 1 };
+        }
+    }
+
+    /// Takes a change in `step` back, if it is still kept.
+    pub(super) fn take(&mut self, step: i32) {
+        let Some(place) = self.0.iter().position(|touch| touch.times > 0 && touch.step == step) else { return };
+        self.0[place].times -= 1;
+        if self.0[place].times == 0 {
+            self.0[place] = Touch::default();
+            self.0[place..].rotate_left(1);
+        }
+    }
+
+    /// The oldest step that is kept.
+    pub(super) fn oldest(&self) -> Option<i32> {
+        self.0.iter().rev().find(|touch| touch.times > 0).map(|touch| touch.step)
+    }
+
+    /// Writes the used entries down.
+    pub(super) fn save(&self, to: &mut StateWriter) {
+        to.u8(self.0.iter().filter(|touch| touch.times > 0).count() as u8);
+        for touch in self.0.iter().filter(|touch| touch.times > 0) {
+            to.i32(touch.step);
+            to.u32(touch.times);
+        }
+    }
+
+    /// Reads what [`save`](Self::save) wrote.
+    pub(super) fn load(from: &mut StateReader<'_>) -> Result<Self, LoadError> {
+        let mut touches = Self::default();
+        let used = touches.0.get_mut(..usize::from(from.u8()?)).ok_or(DISORDER)?;
+        for touch in &mut *used {
+            *touch = Touch { step: from.i32()?, times: from.u32()? };
+        }
+        let good = used.iter().all(|touch| touch.times > 0) && used.windows(2).all(|pair| pair[0].step > pair[1].step);
+        if good { Ok(touches) } else { Err(DISORDER) }
+    }
+}
+
+const DISORDER: LoadError = LoadError::Damaged("changes of links are out of order");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_that_is_left_dates_the_list() {
+        let mut touches = Touches::default();
+        assert_eq!((touches.latest(), touches.oldest()), (None, None));
+        for step in [5, 9, 5, 7, 9] {
+            touches.add(step);
+        }
+        assert_eq!((touches.latest(), touches.oldest()), (Some(9), Some(5)));
+        touches.take(9);
+        touches.take(8);
+        assert_eq!(touches.latest(), Some(9));
+        touches.take(9);
+        touches.take(7);
+        assert_eq!(touches.latest(), Some(5));
+        touches.take(5);
+        touches.take(5);
+        assert_eq!(touches, Touches::default());
+    }
+
+    fn load(bytes: &[u8]) -> Result<Touches, LoadError> {
+        let header = [b"test", &[1, 0, 0, 0][..], bytes].concat();
+        Touches::load(&mut StateReader::new(*b"test", 1, &header).unwrap())
+    }
+
+    #[test]
+    fn the_oldest_gives_way() {
+        let mut touches = Touches::default();
+        for step in [-1, 3, 1, 2, 4, 0, 9, 6, 8, 7, -2] {
+            touches.add(step);
+        }
+        assert_eq!((touches.latest(), touches.oldest()), (Some(9), Some(1)));
+        let mut writer = StateWriter::new(*b"test", 1, 0);
+        touches.save(&mut writer);
+        assert_eq!(load(&writer.finish()[8..]), Ok(touches));
+        assert_eq!(load(&[0]), Ok(Touches::default()));
+        let two =
+            |first: u8, second: u8, times: u8| load(&[2, first, 0, 0, 0, 1, 0, 0, 0, second, 0, 0, 0, times, 0, 0, 0]);
+        assert!(two(2, 1, 1).is_ok());
+        assert!(two(1, 2, 1).is_err() && two(2, 2, 1).is_err() && two(2, 1, 0).is_err() && load(&[9; 80]).is_err());
+    }
+}
