@@ -8,7 +8,7 @@ mod start;
 use std::io;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,14 +20,16 @@ use tokio::net::TcpListener;
 use crate::api::{self, Access, ApiOptions, AppState, CorsOrigins, Drained, Limits, ServerOptions};
 use crate::collab::CollabLimits;
 use crate::config::{self, Settings, TlsMode, UserSecret};
-use crate::domain::{Clock, Timestamp, UserId, UserKey};
-use crate::engine::{CandidateLimits, Engine, EngineOptions, Progress, Recovered, Step};
+use crate::domain::{Clock, SealingKey, SystemClock, Timestamp, UserId, UserKey};
+use crate::engine::{CandidateLimits, Engine, EngineOptions, Progress, Recovered, Retention, Step};
 use crate::index::{self, IndexKind, IndexSettings};
 use crate::inference::{Embedder, EmbedderOptions, InferenceError, Manifest, ManifestError, Provider, runtime};
 use crate::ranking::{HazardModel, ModelError};
-use crate::security::{self, KeyFile, KeyRing, RateLimit, RateLimiter, SecurityError, Tls, TlsOptions, UserHasher};
+use crate::security::{
+    self, KeyFile, KeyRing, RateLimit, RateLimiter, Receipts, SealingKeys, SecurityError, Tls, TlsOptions, UserHasher,
+};
 use crate::session::SessionLimits;
-use crate::store::{EmbeddingPrecision, Store, StoreError, StoreOptions};
+use crate::store::{self, EmbeddingPrecision, Store, StoreError, StoreOptions};
 use crate::telemetry::Metrics;
 use crate::vision::DecodeLimits;
 
@@ -208,13 +210,15 @@ impl Prepared {
         metrics.set_build(embedder.model_id(), &format!("1.{}", located.minor_version));
 
         begin(Step::Database)?;
-        let store = Store::open(&settings.data_dir, store_options(settings, metrics))?;
+        let sealing = Sealing::of(settings);
+        let keys = sealing.load(&settings.data_dir, rim.clock.now())?;
+        let store = Store::open(&settings.data_dir, &keys, store_options(settings, &rim.clock, Some(metrics)))?;
         let vectors = index::open(&index_settings(settings, embedder.dims()))?;
         let options = engine_options(settings, hazard_model);
         let (engine, recovered) =
             Engine::start(options, rim.clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
         let engine = Arc::new(engine);
-        let upkeep = Upkeep::start(engine.clone()).map_err(AppError::Thread)?;
+        let upkeep = Upkeep::start(engine.clone(), sealing).map_err(AppError::Thread)?;
         Ok(App { rim, engine, recovered, upkeep })
     }
 }
@@ -257,6 +261,50 @@ async fn follow(tls: Arc<Tls>, every_s: f64) {
     }
 }
 
+/// Where the sealing keys come from.
+struct Sealing(SealingKeys);
+
+impl Sealing {
+    fn of(settings: &Settings) -> Self {
+        let security = &settings.security;
+        Self(SealingKeys::new(&settings.data_dir, &security.sealing_keys, security.sealing_key_file.as_deref()))
+    }
+
+    /// The keys; made now if nothing is sealed yet.
+    fn load(&self, data_dir: &Path, now: Timestamp) -> Result<Vec<SealingKey>, SecurityError> {
+        self.0.load(store::is_in(data_dir), now)
+    }
+
+    /// Takes over new keys.
+    fn follow(&self, engine: &Engine) {
+        match self.0.reload_if_changed() {
+            Ok(None) => {}
+            Ok(Some(keys)) => match engine.set_sealing_keys(&keys) {
+                Ok(()) => tracing::info!(active = keys.first().map(SealingKey::id), "the sealing keys were reloaded"),
+                Err(error) => tracing::error!(%error, "the new sealing keys cannot be used; the old ones stay"),
+            },
+            Err(error) => tracing::error!(%error, "the new sealing keys cannot be used; the old ones stay"),
+        }
+    }
+}
+
+/// The sealing keys, for commands that read what is stored without a server.
+pub fn sealing_keys(settings: &Settings) -> Result<Vec<SealingKey>, AppError> {
+    Ok(Sealing::of(settings).load(&settings.data_dir, SystemClock.now())?)
+}
+
+/// The store alone, for commands that need no more. No server may have it open.
+pub fn open_store(settings: &Settings) -> Result<Store, AppError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Ok(Store::open(&settings.data_dir, &sealing_keys(settings)?, store_options(settings, &clock, None))?)
+}
+
+/// How the store is opened by commands.
+pub fn plain_store_options(settings: &Settings) -> StoreOptions {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    store_options(settings, &clock, None)
+}
+
 /// The thread that tends the engine.
 #[derive(Debug)]
 struct Upkeep {
@@ -265,12 +313,13 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    fn start(engine: Arc<Engine>) -> io::Result<Self> {
+    fn start(engine: Arc<Engine>, sealing: Sealing) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::Builder::new().name("upnext-upkeep".into()).spawn({
             let stop = stop.clone();
             move || {
                 while !stop.load(Ordering::Relaxed) {
+                    sealing.follow(&engine);
                     engine.tend(&stop);
                     engine.measure();
                     std::thread::park_timeout(UPKEEP_EVERY);
@@ -298,6 +347,7 @@ fn access(settings: &Settings, now: Timestamp) -> Result<Access, SecurityError> 
         keys: Arc::new(KeyRing::open(KeyFile::in_dir(&settings.data_dir), now)?),
         limiter: Arc::new(RateLimiter::new(default, security.rate_limited_keys, Instant::now())),
         hasher: Arc::new(UserHasher::open(&settings.data_dir, secret)?),
+        receipts: Arc::new(Receipts::open(&settings.data_dir)?),
     })
 }
 
@@ -370,7 +420,7 @@ fn embedder_options(settings: &Settings) -> EmbedderOptions {
     }
 }
 
-fn store_options(settings: &Settings, metrics: &Metrics) -> StoreOptions {
+fn store_options(settings: &Settings, clock: &Arc<dyn Clock>, metrics: Option<&Metrics>) -> StoreOptions {
     let store = &settings.store;
     StoreOptions {
         cache_bytes: store.cache_bytes,
@@ -382,7 +432,10 @@ fn store_options(settings: &Settings, metrics: &Metrics) -> StoreOptions {
             config::EmbeddingPrecision::F32 => EmbeddingPrecision::F32,
         },
         check_on_open: store.check_on_open,
-        metrics: Some(metrics.clone()),
+        min_free_bytes: store.min_free_bytes,
+        max_users: store.max_users,
+        clock: clock.clone(),
+        metrics: metrics.cloned(),
     }
 }
 
@@ -453,6 +506,11 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel) -> EngineOptio
         },
         max_frames: vision.max_images,
         max_search_results: ranking.max_count,
+        checkpoint_every_s: settings.store.checkpoint_every_s,
+        retention: Retention {
+            age_s: (settings.store.retention_days > 0.0).then_some(settings.store.retention_days * 86_400.0),
+            bytes: (settings.store.retention_bytes > 0).then_some(settings.store.retention_bytes),
+        },
     }
 }
 

@@ -220,6 +220,8 @@ impl ApiError {
                 EngineError::Busy { .. } => (S::SERVICE_UNAVAILABLE, "busy", "Too busy"),
                 EngineError::DeadlinePassed => (S::GATEWAY_TIMEOUT, "deadline_passed", "Deadline passed"),
                 EngineError::DiskFull => (S::INSUFFICIENT_STORAGE, "disk_full", "No space left"),
+                EngineError::UnknownSnapshot(_) => (S::NOT_FOUND, "snapshot_not_found", "No such snapshot"),
+                EngineError::Snapshot(_) => (S::UNPROCESSABLE_ENTITY, "unusable_snapshot", "Unusable snapshot"),
                 EngineError::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting_down", "Shutting down"),
                 EngineError::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
             },
@@ -422,6 +424,8 @@ mod tests {
             (EngineError::Busy { retry_after: Duration::from_millis(1200) }, 503, "busy"),
             (EngineError::DeadlinePassed, 504, "deadline_passed"),
             (EngineError::DiskFull, 507, "disk_full"),
+            (EngineError::UnknownSnapshot("s".into()), 404, "snapshot_not_found"),
+            (EngineError::Snapshot("no".into()), 422, "unusable_snapshot"),
             (EngineError::ShuttingDown, 503, "shutting_down"),
             (EngineError::Internal(String::new()), 500, "internal"),
         ];

@@ -12,7 +12,7 @@ use super::middleware::{TimeLimit, around, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
 use super::routes::operations::OpenApiText;
-use super::routes::{events, export, item_batch, items, operations, recommendations, search, sessions};
+use super::routes::{events, export, item_batch, items, operations, recommendations, search, sessions, storage, users};
 use super::state::AppState;
 use crate::security::Scope;
 
@@ -86,11 +86,24 @@ fn groups() -> Vec<Group> {
         ),
         Group { any_of: &[Scope::Ingest], slow: true, routes: router().routes(routes!(item_batch::post_items)) },
         group(&[Scope::Metrics], router().routes(routes!(operations::metrics))),
-        group(&[Scope::Admin], router().routes(routes!(operations::admin_status))),
+        group(
+            &[Scope::Admin],
+            router()
+                .routes(routes!(operations::admin_status))
+                .routes(routes!(users::delete_user))
+                .routes(routes!(users::receipt_key))
+                .routes(routes!(storage::delete_snapshot)),
+        ),
         Group {
             any_of: &[Scope::Admin],
             slow: true,
-            routes: router().routes(routes!(export::export_items)).routes(routes!(export::export_events)),
+            routes: router()
+                .routes(routes!(export::export_items))
+                .routes(routes!(export::export_events))
+                .routes(routes!(export::export_user))
+                .routes(routes!(storage::list_snapshots, storage::create_snapshot))
+                .routes(routes!(storage::verify_snapshot))
+                .routes(routes!(storage::rewrite_store)),
         },
     ]
 }
@@ -128,7 +141,13 @@ mod tests {
             "GET /metrics",
             "GET /openapi.json",
             "GET /readyz",
+            "GET /v1/admin/receipt-key",
+            "GET /v1/admin/snapshots",
+            "POST /v1/admin/snapshots",
+            "DELETE /v1/admin/snapshots/{name}",
+            "POST /v1/admin/snapshots/{name}/verify",
             "GET /v1/admin/status",
+            "POST /v1/admin/store/rewrite",
             "POST /v1/events",
             "GET /v1/events/export",
             "GET /v1/items",
@@ -146,6 +165,8 @@ mod tests {
             "DELETE /v1/sessions/{session_id}",
             "GET /v1/sessions/{session_id}",
             "POST /v1/sessions/{session_id}/frames",
+            "DELETE /v1/users/{user_id}",
+            "GET /v1/users/{user_id}/export",
         ];
         assert_eq!(found, expected.map(str::to_owned).into());
     }

@@ -12,8 +12,8 @@ use super::auth::Door;
 use super::options::{ApiOptions, Limits};
 use super::problem::ApiError;
 use crate::domain::{Clock, ItemId, Timestamp, UserId, UserKey};
-use crate::engine::{Engine, Readiness};
-use crate::security::{KeyRing, RateLimiter, Scope, UserHasher};
+use crate::engine::{Engine, EngineError, Readiness};
+use crate::security::{KeyRing, RateLimiter, Receipts, Scope, UserHasher};
 use crate::telemetry::Metrics;
 
 /// Patches of the same item wait for each other; two items rarely share a lock.
@@ -28,6 +28,8 @@ pub struct Access {
     pub limiter: Arc<RateLimiter>,
     /// Makes the pseudonyms of users.
     pub hasher: Arc<UserHasher>,
+    /// Signs what was erased.
+    pub receipts: Arc<Receipts>,
 }
 
 /// What handlers work with. Cheap to clone.
@@ -73,6 +75,17 @@ impl AppState {
     /// The pseudonym of a person: what leaves the rim in place of their id.
     pub(super) fn user_key(&self, user: &UserId) -> UserKey {
         self.access.hasher.user_key(user)
+    }
+
+    /// What `statement` says, signed.
+    pub(super) fn sign(&self, statement: &impl serde::Serialize) -> Result<String, ApiError> {
+        let payload = serde_json::to_value(statement).map_err(|e| EngineError::Internal(e.to_string()))?;
+        Ok(self.access.receipts.sign(&payload))
+    }
+
+    /// The public key of signatures, as a JSON Web Key.
+    pub(super) fn receipt_key(&self) -> serde_json::Value {
+        self.access.receipts.public_key_jwk()
     }
 
     /// The door of routes for which one of the scopes will do.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use http::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::CliError;
 use super::output::complain;
@@ -41,6 +42,19 @@ impl Connection {
     /// The server.
     pub(super) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Sends a request and gives what the server says, or its complaint as an error.
+    pub(super) async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value, CliError> {
+        let failed = |e: reqwest::Error| CliError::Failed(format!("{}: {}", self.base, chain(&e)));
+        let response = request.send().await.map_err(failed)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(failed)?;
+        if !status.is_success() {
+            let problem: Problem = serde_json::from_slice(&body).unwrap_or_default();
+            return Err(CliError::Failed(format!("{}: {status} {} {}", self.base, problem.code, problem.detail)));
+        }
+        serde_json::from_slice(&body).map_err(|e| CliError::Failed(format!("{}: {e}", self.base)))
     }
 
     /// A request with the key. It has no time limit.

@@ -104,7 +104,7 @@ impl Demo {
         let events: Vec<Event> = population.events(now).collect();
         let progress = bar("two weeks of viewing", events.len() as u64);
         for chunk in events.chunks(EVENTS_AT_ONCE) {
-            engine.observe_events(chunk.to_vec()).await?;
+            engine.observe_events(chunk.to_vec(), true).await?;
             progress.inc(chunk.len() as u64);
         }
         progress.finish_and_clear();

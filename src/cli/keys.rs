@@ -151,7 +151,7 @@ impl Create {
     }
 }
 
-fn date(at: Timestamp) -> String {
+pub(super) fn date(at: Timestamp) -> String {
     let date = OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1000)).ok();
     date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| at.0.to_string())
 }

@@ -13,6 +13,8 @@ mod output;
 mod receipt;
 mod runtime;
 mod serve;
+mod snapshot;
+mod store;
 mod target;
 
 use std::path::PathBuf;
@@ -60,6 +62,12 @@ enum Command {
     /// Save items or events to a file
     #[command(subcommand)]
     Export(export::Export),
+    /// Make, list, verify and restore copies of the database
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    /// Check, repair and rewrite the database
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Make, list and revoke API keys; rotate the keys that seal the data
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -87,6 +95,8 @@ enum CliError {
     Runtime(#[from] crate::inference::runtime::RuntimeError),
     #[error(transparent)]
     Security(#[from] crate::security::SecurityError),
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
     #[error("logging cannot be set up: {0}")]
     Logging(#[from] telemetry::TracingError),
     #[error("{what}: {source}")]
@@ -110,6 +120,8 @@ pub fn run() -> ExitCode {
         Command::Demo(demo) => demo.run(&common),
         Command::Import(import) => import.run(&common),
         Command::Export(export) => export.run(&common),
+        Command::Snapshot(snapshot) => snapshot.run(&common),
+        Command::Store(store) => store.run(&common),
         Command::Keys(keys) => keys.run(&common),
         Command::Receipt(receipt) => receipt.run(&common),
         Command::Config(config) => config.run(&common),

@@ -71,6 +71,17 @@ struct OwnServer {
     _key: TemporaryKey,
 }
 
+impl TargetArgs {
+    /// The running server that was named, if one was.
+    pub(super) fn remote(&self) -> Result<Option<Connection>, CliError> {
+        let Some(url) = &self.url else { return Ok(None) };
+        match Target::remote(url, self)?.place {
+            Place::Remote(connection) => Ok(Some(connection)),
+            Place::Own(..) => Ok(None),
+        }
+    }
+}
+
 impl Target {
     /// Checks what was said about a server, or builds one on the settings' data folder.
     pub(super) fn prepare(args: &TargetArgs, common: &Common, errand: Errand) -> Result<Self, CliError> {

@@ -21,7 +21,7 @@ pub(super) fn check(settings: &Settings) -> Vec<Complaint> {
 fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
     const DAY_S: f64 = 86_400.0;
     const MIB: usize = 1024 * 1024;
-    let numbers: [(&'static str, f64, RangeInclusive<f64>); 10] = [
+    let numbers: [(&'static str, f64, RangeInclusive<f64>); 12] = [
         ("server.request_timeout_s", s.server.request_timeout_s, 0.1..=3600.0),
         ("server.drain_s", s.server.drain_s, 0.0..=3600.0),
         ("server.tls.reload_check_s", s.server.tls.reload_check_s, 0.0..=DAY_S),
@@ -29,6 +29,8 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("session.near_duplicate_difference", s.session.near_duplicate_difference.into(), 0.0..=1.0),
         ("collab.half_life_days", s.collab.half_life_days, 0.01..=10_000.0),
         ("ranking.diversity", s.ranking.diversity.into(), 0.0..=1.0),
+        ("store.checkpoint_every_s", s.store.checkpoint_every_s, 0.0..=DAY_S),
+        ("store.retention_days", s.store.retention_days, 0.0..=36_500.0),
         ("ranking.deadline_ms", s.ranking.deadline_ms as f64, 1.0..=60_000.0),
         ("inference.queue_timeout_ms", s.inference.queue_timeout_ms as f64, 1.0..=600_000.0),
         ("vision.max_pixels", s.vision.max_pixels as f64, 1.0..=1e9),
@@ -39,7 +41,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 35] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 36] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
@@ -78,6 +80,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("store.queue_capacity", s.store.queue_capacity, 1..=1_000_000),
         ("store.queue_bytes", s.store.queue_bytes, MIB..=1 << 40),
         ("store.commit_records", s.store.commit_records, 1..=1_000_000),
+        ("store.max_users", s.store.max_users, 1..=(u32::MAX as usize)),
         ("security.rate_limited_keys", s.security.rate_limited_keys, 1..=10_000_000),
     ];
     for (key, value, range) in counts {

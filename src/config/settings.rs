@@ -292,6 +292,16 @@ pub struct StoreSettings {
     pub embedding_precision: EmbeddingPrecision,
     /// Whether every start checks the whole database.
     pub check_on_open: bool,
+    /// Bytes that must stay free on the disk for writes to be accepted.
+    pub min_free_bytes: u64,
+    /// Persons that get a key of their own.
+    pub max_users: usize,
+    /// Seconds between checkpoints; 0 for one at the end only.
+    pub checkpoint_every_s: f64,
+    /// Days that the log keeps its entries; 0 for ever.
+    pub retention_days: f64,
+    /// Bytes of records that the log keeps; 0 for any number.
+    pub retention_bytes: u64,
 }
 
 /// How exactly embeddings are kept.

@@ -133,6 +133,8 @@ pub enum EventReceipt {
     },
     /// An event of this id was there already.
     Duplicate,
+    /// It has its place in the queue; nobody waited for more.
+    Accepted,
 }
 
 /// An answer to a search.

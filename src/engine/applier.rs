@@ -61,6 +61,12 @@ impl Applier {
         self.applied.send_replace(pending.next - 1);
     }
 
+    /// Calls `f` with the last sequence that was applied, while nothing is applied.
+    pub(super) fn at_rest<R>(&self, f: impl FnOnce(u64) -> R) -> R {
+        let pending = self.pending.lock();
+        f(pending.next - 1)
+    }
+
     /// Returns once the change at `sequence` has been applied.
     pub(super) async fn wait_for(&self, sequence: u64) -> Result<(), EngineError> {
         let mut applied = self.applied.subscribe();

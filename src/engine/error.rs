@@ -66,6 +66,12 @@ pub enum EngineError {
     /// The service is stopping.
     #[error("the service is shutting down")]
     ShuttingDown,
+    /// There is no snapshot of this name.
+    #[error("there is no snapshot `{0}`")]
+    UnknownSnapshot(String),
+    /// A snapshot cannot be made or used.
+    #[error("{0}")]
+    Snapshot(String),
     /// Something inside failed; the text is for the log only.
     #[error("internal: {0}")]
     Internal(String),
@@ -86,6 +92,8 @@ impl EngineError {
             | Self::UnknownItem(_)
             | Self::UnknownSession
             | Self::ItemWithoutImage(_)
+            | Self::UnknownSnapshot(_)
+            | Self::Snapshot(_)
             | Self::Internal(_)) => Self::Internal(other.to_string()),
         }
     }
@@ -94,13 +102,18 @@ impl EngineError {
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::NoSpace { .. } => Self::DiskFull,
+            StoreError::NoSpace { .. } | StoreError::TooManyUsers { .. } => Self::DiskFull,
             StoreError::Busy => Self::Busy { retry_after: Duration::from_secs(1) },
             StoreError::Closed => Self::ShuttingDown,
+            StoreError::NoSnapshot { name } => Self::UnknownSnapshot(name),
+            StoreError::Snapshot(reason) => Self::Snapshot(reason),
             StoreError::TooLarge { .. } => Self::Invalid { field: "item", reason: error.to_string() },
             StoreError::Locked { .. }
             | StoreError::Corrupt { .. }
-            | StoreError::NewerFormat { .. }
+            | StoreError::Format { .. }
+            | StoreError::NoSealingKey
+            | StoreError::MissingKey { .. }
+            | StoreError::WrongKey { .. }
             | StoreError::Io { .. } => Self::Internal(error.to_string()),
         }
     }

@@ -1,12 +1,13 @@
 //! What does the service know at this moment? Everything that is derived from the log, in memory.
 
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use super::applier::Change;
 use super::catalogue::{Catalogue, Entry, Portrayed};
+use super::keep::Restored;
+use super::parts::EngineOptions;
 use crate::collab::{Collab, Engagement};
 use crate::domain::{Embedding, Event, ItemId, ItemNo, SessionId, Timestamp};
 use crate::index::{AttributeIndex, TextIndex, VectorIndex};
@@ -31,6 +32,33 @@ pub(super) struct Live {
 }
 
 impl Live {
+    /// Nothing yet, or what a checkpoint brings back; the items are to come.
+    pub(super) fn new(
+        options: &EngineOptions,
+        vectors: Arc<dyn VectorIndex>,
+        model_id: &str,
+        restored: Option<Restored>,
+    ) -> Self {
+        let (catalogue, collab, sessions) = match restored {
+            Some(Restored { catalogue, collab, sessions, .. }) => (catalogue, collab, sessions),
+            None => (
+                Catalogue::new(options.max_items),
+                Collab::new(&options.collab_limits),
+                SessionTable::new(options.session_limits),
+            ),
+        };
+        Self {
+            catalogue: RwLock::new(catalogue),
+            attributes: AttributeIndex::new(),
+            text: RwLock::new(TextIndex::default()),
+            vectors,
+            sessions,
+            collab,
+            newest: RwLock::new(Newest::default()),
+            model_id: model_id.to_owned(),
+        }
+    }
+
     /// Applies one change of the log.
     pub(super) fn apply(&self, change: Change) {
         match change {
@@ -86,35 +114,44 @@ impl Live {
         self.collab.forget_item(no);
     }
 
-    /// Learns from an event. Its session counts as active when the event occurred, so that a bulk import of the past
-    /// does not fill the table with the living dead.
+    /// Learns from an event.
     pub(super) fn apply_event(&self, event: &Event) {
-        let Some(no) = self.number_of(&event.item) else {
+        let Some(item) = self.number_of(&event.item) else {
             return;
         };
+        let (history, region) = Self::observe_in(&self.sessions, event, item);
+        if event.kind.is_engagement() {
+            self.collab.observe(Engagement {
+                session: session_key(&event.session),
+                item,
+                at: event.occurred_at,
+                region: region.as_deref(),
+                history: &history,
+            });
+        }
+    }
+
+    /// Takes an event into its session; returns the engagements before it, if it is one itself, and the session's region.
+    /// The session counts as active when the event occurred, so that a bulk import of the past does not fill the table
+    /// with the living dead.
+    pub(super) fn observe_in(
+        sessions: &SessionTable,
+        event: &Event,
+        item: ItemNo,
+    ) -> (Vec<(ItemNo, Timestamp)>, Option<Arc<str>>) {
         let at = event.occurred_at;
-        let engaged = event.kind.is_engagement();
-        let (history, region) = self.sessions.with(&event.session, at, |session| {
+        sessions.with(&event.session, at, |session| {
             if event.user.is_some() {
                 session.user = event.user;
             }
             if let Some(region) = &event.region {
                 session.region = Some(region.as_str().into());
             }
-            let history: Vec<(ItemNo, Timestamp)> =
-                if engaged { session.items().map(|i| (i.item, i.at)).collect() } else { Vec::new() };
-            session.observe_event(event.kind, no, at, event.position_s, event.watched_s);
+            let engaged = event.kind.is_engagement();
+            let history = if engaged { session.items().map(|i| (i.item, i.at)).collect() } else { Vec::new() };
+            session.observe_event(event.kind, item, at, event.position_s, event.watched_s);
             (history, session.region.clone())
-        });
-        if engaged {
-            self.collab.observe(Engagement {
-                session: session_key(&event.session),
-                item: no,
-                at,
-                region: region.as_deref(),
-                history: &history,
-            });
-        }
+        })
     }
 
     /// The number of an item that an event names; items that have not arrived yet get one too.
@@ -126,9 +163,11 @@ impl Live {
     }
 }
 
-/// A session's key in the collaborative models: stable within a process, which is as long as they live.
+/// A session's key in the collaborative models: the first eight bytes of its id's SHA-256, little-endian. The models are
+/// kept on disk, so it must never change.
 pub(super) fn session_key(id: &SessionId) -> u64 {
-    BuildHasherDefault::<DefaultHasher>::default().hash_one(id)
+    let hash = ring::digest::digest(&ring::digest::SHA256, id.as_str().as_bytes());
+    hash.as_ref().iter().take(8).rev().fold(0, |key, &byte| key << 8 | u64::from(byte))
 }
 
 /// How many items [`Newest`] remembers.
@@ -162,6 +201,15 @@ impl Newest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_has_the_same_key_for_ever() {
+        // SHA-256 of "abc" begins ba7816bf 8f01cfea (FIPS 180-4).
+        assert_eq!(
+            session_key(&SessionId::new("abc").unwrap()),
+            u64::from_le_bytes([0xba, 0x78, 0x16, 0xbf, 0x8f, 0x01, 0xcf, 0xea])
+        );
+    }
 
     #[test]
     fn the_newest_items_come_first_and_are_bounded() {

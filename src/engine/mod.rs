@@ -3,17 +3,20 @@
 //! - [`Engine::recommend`]: frames and history in, a ranked list for each horizon out;
 //! - [`Engine::observe_events`], [`Engine::observe_frame`]: what happens is learned at once;
 //! - [`Engine::put_item`], [`Engine::delete_item`], [`Engine::search`]: the catalogue and its images.
+//! - [`Engine::erase_user`], [`Engine::events_of`]: a person is forgotten, or told what is known of them.
 //!
-//! The rule that it alone owns: *append, then apply; on start, replay*. What is acknowledged is in the log first, and
+//! The rule that it alone owns: *append, then apply; on start, checkpoint then replay*. What is acknowledged is in the log first, and
 //! takes effect in the log's order (`engine/applier.rs`). Frames are not logged: a restart forgets trajectories, nothing else.
 
 mod answer;
 mod applier;
 mod candidates;
 mod catalogue;
+mod erase;
 mod error;
 mod export;
 mod ingest;
+mod keep;
 mod live;
 mod observe;
 mod parts;
@@ -22,6 +25,7 @@ mod recover;
 mod request;
 mod search;
 mod see;
+mod storage;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -29,29 +33,29 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 
 pub use answer::{
     EventReceipt, FrameOutcome, Hit, HorizonList, ImageView, ItemPage, ItemReceipt, ItemView, Readiness,
     Recommendation, Recommended, SearchAnswer, SessionState,
 };
+pub use erase::Erasure;
 pub use error::EngineError;
 pub use export::EventPage;
+pub use keep::Retention;
 pub use parts::{CandidateLimits, EngineOptions};
 pub use recover::{Progress, Recovered, Step};
 pub use request::{FrameRequest, FrameUpload, ItemWrite, Query, RecommendRequest, SearchRequest};
+pub use storage::{Rewritten, SnapshotView, VerifiedView};
 
 use self::applier::Applier;
-use self::catalogue::Catalogue;
-use self::live::{Live, Newest};
+use self::keep::Kept;
+use self::live::Live;
 use self::parts::Parts;
 use self::see::Eyes;
-use crate::collab::Collab;
 use crate::domain::Clock;
-use crate::index::{AttributeIndex, TextIndex, Upkeep, VectorIndex};
+use crate::index::{Upkeep, VectorIndex};
 use crate::inference::{Embedder, Priority};
-use crate::session::SessionTable;
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, Queue, Sizes};
 
@@ -71,19 +75,15 @@ impl Engine {
         store: Store,
         embedder: Embedder,
         vectors: Arc<dyn VectorIndex>,
-        progress: impl FnMut(Progress) -> ControlFlow<()>,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Self, Recovered), StoreError> {
-        let live = Live {
-            catalogue: RwLock::new(Catalogue::new(options.max_items)),
-            attributes: AttributeIndex::new(),
-            text: RwLock::new(TextIndex::default()),
-            vectors,
-            sessions: SessionTable::new(options.session_limits),
-            collab: Collab::new(&options.collab_limits),
-            newest: RwLock::new(Newest::default()),
-            model_id: embedder.model_id().to_owned(),
-        };
-        let recovered = recover::recover(&live, &store, progress)?;
+        if progress(Progress::begin(Step::Checkpoint, 0)).is_break() {
+            return Err(StoreError::Closed);
+        }
+        let restored = keep::load(&store, &options)?;
+        let included = restored.as_ref().map_or(0, |restored| restored.sequence);
+        let live = Live::new(&options, vectors, embedder.model_id(), restored);
+        let recovered = recover::recover(&live, &store, included, progress)?;
         let eyes = Eyes {
             limits: options.decode_limits,
             near_duplicate_difference: options.near_duplicate_difference,
@@ -97,7 +97,10 @@ impl Engine {
             capacity: options.decode_threads + options.decode_queue,
         };
         let applier = Applier::after(store.last_sequence());
-        let engine = Self { parts: Arc::new(Parts { clock, options, metrics, eyes, store, live, applier }) };
+        let kept = Kept::new(included, store.erasures(), clock.now());
+        let appending = Arc::default();
+        let parts = Parts { clock, options, metrics, eyes, store, live, applier, appending, kept };
+        let engine = Self { parts: Arc::new(parts) };
         Ok((engine, recovered))
     }
 
@@ -128,12 +131,19 @@ impl Engine {
     pub fn measure(&self) {
         let parts = &self.parts;
         let index = parts.live.vectors.stats();
+        // A store that cannot be read says so where it is needed.
+        let store = parts.store.sizes().unwrap_or_default();
         parts.metrics.set_sizes(Sizes {
             sessions: parts.live.sessions.len() as u64,
             items: parts.live.catalogue.read().len() as u64,
             vectors: index.vectors as u64,
             index_bytes: index.bytes as u64,
             log_sequence: parts.store.last_sequence(),
+            log_first_sequence: store.first_sequence,
+            log_bytes: store.log_bytes,
+            checkpoint_sequence: parts.store.checkpoints().first().copied().unwrap_or(0),
+            disk_free_bytes: store.free_bytes.unwrap_or(0),
+            users: store.users,
         });
         parts.metrics.set_queue_depth(Queue::Inference, parts.eyes.embedder.queue_depth());
         parts.metrics.set_queue_depth(Queue::Decode, parts.eyes.waiting());
@@ -143,6 +153,7 @@ impl Engine {
     /// building the index takes; ends soon after `stop` becomes true. To be called again and again, by one thread.
     pub fn tend(&self, stop: &AtomicBool) {
         self.parts.live.sessions.expire(self.parts.clock.now());
+        self.keep(stop);
         while !matches!(self.parts.live.vectors.maintain(stop), Upkeep::Idle | Upkeep::Stopped) {}
     }
 
@@ -151,8 +162,12 @@ impl Engine {
         self.parts.store.file()
     }
 
-    /// Writes what is still waiting and stops the model's threads. Blocks until that is done.
+    /// Writes what is still waiting, keeps a checkpoint for the next start and stops the model's threads. Blocks until
+    /// that is done.
     pub fn shut_down(&self) {
+        if let Err(error) = self.save_checkpoint() {
+            tracing::warn!(%error, "no checkpoint could be kept; the next start takes longer");
+        }
         self.parts.store.close();
         self.parts.eyes.embedder.shutdown();
     }

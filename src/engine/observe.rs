@@ -1,49 +1,50 @@
 //! What happens when a client reports something? Events are made durable, then learned; frames join the trajectory.
 
+use std::collections::HashMap;
+
+use tokio::sync::oneshot;
+
 use super::applier::Change;
 use super::ingest::detached;
+use super::parts::Parts;
 use super::see::{Before, Seen, Sight};
 use super::{Engine, EngineError, EventReceipt, FrameOutcome, FrameRequest, SessionState};
-use crate::domain::{Event, ItemNo, SessionId, Timestamp};
+use crate::domain::{Event, ItemNo, SessionId, Timestamp, UserKey};
 use crate::inference::Priority;
 use crate::session::LiveSession;
 use crate::store::Appended;
 use crate::telemetry::{EventOutcome, Stage};
 
 impl Engine {
-    /// Logs events, then learns from them; one receipt for each, in order. What has a receipt is durable and learned.
-    pub async fn observe_events(&self, events: Vec<Event>) -> Result<Vec<EventReceipt>, EngineError> {
-        let parts = self.parts.clone();
-        detached(async move {
-            let appended = parts.store.append_events(events.clone()).await?;
-            let known: Vec<bool> = {
-                let catalogue = parts.live.catalogue.read();
-                events.iter().map(|event| catalogue.find(&event.item).is_some()).collect()
-            };
-            let timer = parts.metrics.stage_timer(Stage::Apply);
-            let last = appended.iter().filter_map(|a| if let Appended::New(n) = a { Some(*n) } else { None }).max();
-            parts.apply(events.into_iter().zip(&appended).filter_map(|(event, appended)| match appended {
-                Appended::New(sequence) => Some((*sequence, Change::Event(event))),
-                Appended::Duplicate => None,
-            }));
-            if let Some(last) = last {
-                parts.applier.wait_for(last).await?;
+    /// Logs events, then learns from them; one receipt for each, in order. What has a receipt of [`EventReceipt::Stored`]
+    /// is durable and learned. Whoever does not `wait` hears that the events have their place in the queue: only a crash
+    /// within the next commit, or a full disk, can lose them.
+    pub async fn observe_events(&self, mut events: Vec<Event>, wait: bool) -> Result<Vec<EventReceipt>, EngineError> {
+        let (parts, count) = (self.parts.clone(), events.len());
+        let (accepted, hear) = oneshot::channel();
+        let work = async move {
+            let _turn = parts.appending.clone().read_owned().await;
+            parts.name_people(&mut events);
+            let queueing = parts.store.begin_append(&events).await?;
+            // Nobody may be listening.
+            let _ = accepted.send(());
+            parts.learn(events, queueing.wait().await?).await
+        };
+        if wait {
+            return detached(work).await;
+        }
+        let task = tokio::spawn(async move {
+            let outcome = work.await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "events that nobody waited for could not be stored");
             }
-            timer.stop();
-            let receipts: Vec<EventReceipt> = appended
-                .iter()
-                .zip(known)
-                .map(|(appended, known_item)| match appended {
-                    Appended::New(_) => EventReceipt::Stored { known_item },
-                    Appended::Duplicate => EventReceipt::Duplicate,
-                })
-                .collect();
-            let duplicates = receipts.iter().filter(|r| **r == EventReceipt::Duplicate).count() as u64;
-            parts.metrics.count_events(EventOutcome::Duplicate, duplicates);
-            parts.metrics.count_events(EventOutcome::Accepted, receipts.len() as u64 - duplicates);
-            Ok(receipts)
-        })
-        .await
+            outcome
+        });
+        match hear.await {
+            Ok(()) => Ok(vec![EventReceipt::Accepted; count]),
+            // It ended before it had its place.
+            Err(_) => task.await.map_err(|e| EngineError::Internal(format!("a write stopped: {e}")))?,
+        }
     }
 
     /// Adds a frame to a session's trajectory.
@@ -96,6 +97,54 @@ impl Engine {
     /// Forgets a live session; its events stay in the log. `false` if there was none.
     pub fn end_session(&self, id: &SessionId) -> bool {
         self.parts.live.sessions.remove(id)
+    }
+}
+
+impl Parts {
+    /// An event of a session whose person is known is that person's, even if it does not say so: it is sealed, and one
+    /// day erased, as theirs.
+    fn name_people(&self, events: &mut [Event]) {
+        let now = self.clock.now();
+        let mut told: HashMap<SessionId, UserKey> = HashMap::new();
+        for event in events {
+            match event.user {
+                Some(user) => drop(told.insert(event.session.clone(), user)),
+                None => {
+                    let known = told.get(&event.session).copied();
+                    event.user = known.or_else(|| self.live.sessions.peek(&event.session, now, |s| s.user).flatten());
+                }
+            }
+        }
+    }
+
+    /// Learns from events that have become durable.
+    async fn learn(&self, events: Vec<Event>, appended: Vec<Appended>) -> Result<Vec<EventReceipt>, EngineError> {
+        let known: Vec<bool> = {
+            let catalogue = self.live.catalogue.read();
+            events.iter().map(|event| catalogue.find(&event.item).is_some()).collect()
+        };
+        let timer = self.metrics.stage_timer(Stage::Apply);
+        let last = appended.iter().filter_map(|a| if let Appended::New(n) = a { Some(*n) } else { None }).max();
+        self.apply(events.into_iter().zip(&appended).filter_map(|(event, appended)| match appended {
+            Appended::New(sequence) => Some((*sequence, Change::Event(event))),
+            Appended::Duplicate => None,
+        }));
+        if let Some(last) = last {
+            self.applier.wait_for(last).await?;
+        }
+        timer.stop();
+        let receipts: Vec<EventReceipt> = appended
+            .iter()
+            .zip(known)
+            .map(|(appended, known_item)| match appended {
+                Appended::New(_) => EventReceipt::Stored { known_item },
+                Appended::Duplicate => EventReceipt::Duplicate,
+            })
+            .collect();
+        let duplicates = receipts.iter().filter(|r| **r == EventReceipt::Duplicate).count() as u64;
+        self.metrics.count_events(EventOutcome::Duplicate, duplicates);
+        self.metrics.count_events(EventOutcome::Accepted, receipts.len() as u64 - duplicates);
+        Ok(receipts)
     }
 }
 

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::RwLock;
+
 use super::applier::{Applier, Change};
+use super::keep::{Kept, Retention};
 use super::live::Live;
 use super::see::Eyes;
 use crate::collab::CollabLimits;
@@ -53,6 +56,10 @@ pub struct EngineOptions {
     pub max_frames: usize,
     /// The longest answer to a search.
     pub max_search_results: usize,
+    /// Seconds between checkpoints, from which a start goes on; 0 for none but at the end.
+    pub checkpoint_every_s: f64,
+    /// How long the log keeps what it has.
+    pub retention: Retention,
 }
 
 /// How many candidates each source proposes; 0 turns it off.
@@ -81,6 +88,9 @@ pub(super) struct Parts {
     pub(super) store: Store,
     pub(super) live: Live,
     pub(super) applier: Applier,
+    /// Shared by those who append events, exclusive to who erases somebody.
+    pub(super) appending: Arc<RwLock<()>>,
+    pub(super) kept: Kept,
 }
 
 impl Parts {

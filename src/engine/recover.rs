@@ -1,4 +1,4 @@
-//! How does the service get back to where it was? The log first, entry by entry, then the catalogue.
+//! How does the service get back to where it was? A checkpoint, then the log that follows it, then the catalogue.
 //!
 //! The log's order gives items their numbers, as it did when its entries were applied for the first time, so that what
 //! depends on numbers (ties between equals) comes out as before. What was learned of an item up to its deletion is
@@ -16,8 +16,12 @@ use crate::store::{LogEntry, Store, StoreError};
 pub struct Recovered {
     /// Items in the catalogue.
     pub items: u64,
-    /// Events replayed.
+    /// The entry of the log that the checkpoint includes from which the start went on; 0 if there was none.
+    pub checkpoint: u64,
+    /// Events replayed after it.
     pub events: u64,
+    /// Entries of persons who were erased.
+    pub erased: u64,
     /// Records that could not be read and were left out.
     pub skipped: u64,
     /// Items that have images, none of which was embedded by the present model.
@@ -73,14 +77,15 @@ impl Progress {
 /// How often progress is told, in entries or items.
 const PROGRESS_EVERY: u64 = 5_000;
 
-/// Brings `live` to the state that the store ends at. `progress` hears of every step and of its progress from time to
+/// Brings `live`, which includes the log up to `included`, to the state that the store ends at. `progress` hears of every step and of its progress from time to
 /// time; when it breaks off, so does the start, with [`StoreError::Closed`].
 pub(super) fn recover(
     live: &Live,
     store: &Store,
+    included: u64,
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Recovered, StoreError> {
-    let mut done = Recovered::default();
+    let mut done = Recovered { checkpoint: included, ..Recovered::default() };
     let mut foreign: BTreeSet<ItemId> = BTreeSet::new();
     let mut broken_off = false;
     let mut tell = |step, done: u64, total| {
@@ -92,7 +97,7 @@ pub(super) fn recover(
     if tell(Step::Log, 0, last).is_break() {
         return Err(StoreError::Closed);
     }
-    let replayed = store.replay_entries(0, &mut |sequence, entry| {
+    let replayed = store.replay_entries(included + 1, &mut |sequence, entry| {
         match entry {
             LogEntry::Event(event) => {
                 live.apply_event(&event);
@@ -121,6 +126,7 @@ pub(super) fn recover(
         return Err(StoreError::Closed);
     }
     done.skipped = scanned.skipped + replayed.skipped;
+    done.erased = replayed.erased;
     done.not_embedded = foreign.len() as u64;
     if let Some(example) = foreign.first() {
         tracing::warn!(

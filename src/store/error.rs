@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The disk or the quota is full. Nothing of the call was stored.
-    #[error("there is no space left for {}; make room and start again", file.display())]
+    #[error("there is too little space left for {}; make room, and writes are accepted again", file.display())]
     NoSpace {
         /// The database.
         file: PathBuf,
@@ -31,7 +31,8 @@ pub enum StoreError {
     },
     /// The file is damaged or no database.
     #[error(
-        "{} is damaged ({reason}); move it away and restore a backup of it, or start with an empty data folder",
+        "{} is damaged ({reason}); see what is left with `upnext store verify`, save what can be read with \
+         `upnext store repair`, or restore a snapshot with `upnext snapshot restore`",
         file.display()
     )]
     Corrupt {
@@ -40,16 +41,48 @@ pub enum StoreError {
         /// What gave it away.
         reason: String,
     },
-    /// The file was written by a newer version of this program.
-    #[error("{} has format {found}, this version reads up to {supported}; use a newer version", file.display())]
-    NewerFormat {
+    /// The file was written by another version of this program.
+    #[error("{} has format {found}, this version reads format {supported}; use the version that wrote it", file.display())]
+    Format {
         /// The database.
         file: PathBuf,
         /// The format that it has.
         found: u64,
-        /// The newest format known here.
+        /// The format known here.
         supported: u64,
     },
+    /// There is no key to seal records with.
+    #[error("there is no usable sealing key")]
+    NoSealingKey,
+    /// The key that sealed the file is not among those given.
+    #[error("{} was sealed with the key {id}, which is not among the sealing keys; add it, or nobody can read the file", file.display())]
+    MissingKey {
+        /// The database.
+        file: PathBuf,
+        /// The number of the key.
+        id: u32,
+    },
+    /// A sealing key has the right number but is another one.
+    #[error("{} was sealed with another key than the one that has its number now; bring the right one back", file.display())]
+    WrongKey {
+        /// The database.
+        file: PathBuf,
+    },
+    /// There are as many persons as there may be.
+    #[error("there are {limit} users already; raise `store.max_users`")]
+    TooManyUsers {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// There is no snapshot of this name.
+    #[error("there is no snapshot `{name}`")]
+    NoSnapshot {
+        /// The name.
+        name: String,
+    },
+    /// A snapshot cannot be made or used.
+    #[error("the snapshot cannot be used: {0}")]
+    Snapshot(String),
     /// The operating system refused something.
     #[error("{}: {reason}", file.display())]
     Io {

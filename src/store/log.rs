@@ -53,4 +53,6 @@ pub struct Replayed {
     pub entries: u64,
     /// Entries that could not be read and were left out.
     pub skipped: u64,
+    /// Entries of persons who were erased; nobody can read them.
+    pub erased: u64,
 }

@@ -1,4 +1,4 @@
-//! How do an event and an item become bytes? The records described in the module above.
+//! How do an event and an item become bytes? The payloads of records, before they are sealed.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,8 @@ use bytes::Bytes;
 use half::f16;
 use serde::{Deserialize, Serialize};
 
-use super::LogEntry;
 use crate::domain::{Embedding, Event, Item, ItemId, Timestamp};
 
-const VERSION: u8 = 1;
-const KIND_EVENT: u8 = 1;
-const KIND_ITEM_PUT: u8 = 2;
-const KIND_ITEM_DELETED: u8 = 3;
-const KIND_ITEM: u8 = 4;
 const SHA256_BYTES: usize = 32;
 
 /// An item with all that was computed from its images.
@@ -68,8 +62,6 @@ impl EmbeddingPrecision {
 /// Why bytes are no record.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RecordError {
-    #[error("the record's version or kind is unknown")]
-    Unknown,
     #[error("the record ends early or goes on too long")]
     Length,
     #[error("the record's text is not valid: {0}")]
@@ -99,33 +91,16 @@ struct EmbeddingHead {
 }
 
 pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, RecordError> {
-    let mut bytes = Vec::with_capacity(320);
-    bytes.extend([VERSION, KIND_EVENT]);
-    serde_json::to_writer(&mut bytes, event).map_err(|e| RecordError::Text(e.to_string()))?;
-    Ok(bytes)
+    serde_json::to_vec(event).map_err(|e| RecordError::Text(e.to_string()))
 }
 
-pub(super) fn encode_item_put(id: &str) -> Vec<u8> {
-    [&[VERSION, KIND_ITEM_PUT], id.as_bytes()].concat()
+pub(super) fn decode_event(payload: &[u8]) -> Result<Event, RecordError> {
+    serde_json::from_slice(payload).map_err(|e| RecordError::Text(e.to_string()))
 }
 
-pub(super) fn encode_item_deleted(id: &str) -> Vec<u8> {
-    [&[VERSION, KIND_ITEM_DELETED], id.as_bytes()].concat()
-}
-
-pub(super) fn decode_log_entry(bytes: &[u8]) -> Result<LogEntry, RecordError> {
-    let item_id = |payload: &[u8]| -> Result<ItemId, RecordError> {
-        let text = std::str::from_utf8(payload).map_err(|e| RecordError::Text(e.to_string()))?;
-        ItemId::new(text).map_err(|e| RecordError::Text(e.to_string()))
-    };
-    match bytes {
-        [VERSION, KIND_EVENT, payload @ ..] => {
-            serde_json::from_slice(payload).map(LogEntry::Event).map_err(|e| RecordError::Text(e.to_string()))
-        }
-        [VERSION, KIND_ITEM_PUT, payload @ ..] => item_id(payload).map(LogEntry::ItemPut),
-        [VERSION, KIND_ITEM_DELETED, payload @ ..] => item_id(payload).map(LogEntry::ItemDeleted),
-        _ => Err(RecordError::Unknown),
-    }
+pub(super) fn decode_item_id(payload: &[u8]) -> Result<ItemId, RecordError> {
+    let text = std::str::from_utf8(payload).map_err(|e| RecordError::Text(e.to_string()))?;
+    ItemId::new(text).map_err(|e| RecordError::Text(e.to_string()))
 }
 
 pub(super) fn encode_item(record: &ItemRecord, precision: EmbeddingPrecision) -> Result<Vec<u8>, RecordError> {
@@ -149,7 +124,7 @@ pub(super) fn encode_item(record: &ItemRecord, precision: EmbeddingPrecision) ->
     };
     let head = serde_json::to_vec(&head).map_err(|e| RecordError::Text(e.to_string()))?;
     let head_bytes = u32::try_from(head.len()).map_err(|_| RecordError::Length)?;
-    let mut bytes = vec![VERSION, KIND_ITEM];
+    let mut bytes = Vec::with_capacity(head.len() + 64 + record.images.len() * 2048);
     bytes.extend(head_bytes.to_le_bytes());
     bytes.extend(head);
     for image in &record.images {
@@ -166,10 +141,7 @@ pub(super) fn encode_item(record: &ItemRecord, precision: EmbeddingPrecision) ->
     Ok(bytes)
 }
 
-pub(super) fn decode_item(bytes: &[u8]) -> Result<ItemRecord, RecordError> {
-    let [VERSION, KIND_ITEM, payload @ ..] = bytes else {
-        return Err(RecordError::Unknown);
-    };
+pub(super) fn decode_item(payload: &[u8]) -> Result<ItemRecord, RecordError> {
     let mut rest = payload;
     let head_bytes = u32::from_le_bytes(take(&mut rest, 4)?.try_into().map_err(|_| RecordError::Length)?);
     let head: ItemHead<'_> =

@@ -69,6 +69,16 @@ pub struct Sizes {
     pub index_bytes: u64,
     /// The sequence number of the last entry of the log.
     pub log_sequence: u64,
+    /// The sequence number of its first entry.
+    pub log_first_sequence: u64,
+    /// Bytes of its records.
+    pub log_bytes: u64,
+    /// The last entry that the newest checkpoint includes.
+    pub checkpoint_sequence: u64,
+    /// Bytes free on the disk.
+    pub disk_free_bytes: u64,
+    /// Persons who have a key of their own.
+    pub users: u64,
 }
 
 /// All metrics of one service. Clones share them; each `new` has a registry of its own.
@@ -92,6 +102,11 @@ struct Families {
     vectors: IntGauge,
     index_bytes: IntGauge,
     log_sequence: IntGauge,
+    log_first_sequence: IntGauge,
+    log_bytes: IntGauge,
+    checkpoint_sequence: IntGauge,
+    disk_free_bytes: IntGauge,
+    users: IntGauge,
     inference_batch: Histogram,
     commit_group: Histogram,
     frames_skipped: IntCounter,
@@ -180,6 +195,13 @@ impl Metrics {
             vectors: add.gauge("upnext_index_vectors", "Vectors in the index.")?,
             index_bytes: add.gauge("upnext_index_bytes", "Memory of the index.")?,
             log_sequence: add.gauge("upnext_log_sequence", "Sequence number of the last entry of the log.")?,
+            log_first_sequence: add
+                .gauge("upnext_log_first_sequence", "Sequence number of the first entry that the log still has.")?,
+            log_bytes: add.gauge("upnext_log_bytes", "Bytes of the log's records.")?,
+            checkpoint_sequence: add
+                .gauge("upnext_checkpoint_sequence", "Last entry of the log that the newest checkpoint includes.")?,
+            disk_free_bytes: add.gauge("upnext_disk_free_bytes", "Bytes free on the disk of the data folder.")?,
+            users: add.gauge("upnext_users", "Persons who have a key of their own.")?,
             inference_batch: add.histogram(
                 "upnext_inference_batch_size",
                 "Pictures in one run of a model.",
@@ -287,6 +309,11 @@ impl Metrics {
         self.0.vectors.set(clamp(sizes.vectors));
         self.0.index_bytes.set(clamp(sizes.index_bytes));
         self.0.log_sequence.set(clamp(sizes.log_sequence));
+        self.0.log_first_sequence.set(clamp(sizes.log_first_sequence));
+        self.0.log_bytes.set(clamp(sizes.log_bytes));
+        self.0.checkpoint_sequence.set(clamp(sizes.checkpoint_sequence));
+        self.0.disk_free_bytes.set(clamp(sizes.disk_free_bytes));
+        self.0.users.set(clamp(sizes.users));
     }
 
     /// Records the number of pictures in one run of a model.
@@ -459,7 +486,14 @@ mod tests {
         metrics.count_events(EventOutcome::Duplicate, 3);
         metrics.count_items(ItemOutcome::Stored, 2);
         metrics.set_queue_depth(Queue::Store, 7);
-        metrics.set_sizes(Sizes { sessions: 1, items: 2, vectors: 3, index_bytes: 4, log_sequence: u64::MAX });
+        metrics.set_sizes(Sizes {
+            sessions: 1,
+            items: 2,
+            vectors: 3,
+            index_bytes: 4,
+            log_sequence: u64::MAX,
+            ..Sizes::default()
+        });
         metrics.count_auth_failure("unknown_key");
         metrics.set_build("a", "1");
         metrics.set_build("b", "2");

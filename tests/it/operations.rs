@@ -187,6 +187,7 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, place: &str) ->
 async fn good_request(client: &Client, world: &World, method: &str, path: &str) -> Answer {
     let item = world.id(1);
     let filled = path.replace("{item_id}", item).replace("{n}", "0").replace("{session_id}", "known");
+    let filled = filled.replace("{user_id}", "known").replace("{name}", "known");
     let request = client.request(&method.to_uppercase(), &filled);
     let jpeg = world.frame(1, 2.0);
     Answer::of(match (method, path) {
@@ -198,6 +199,8 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
         }
         ("post", "/v1/events") => request.json(&json!({"events": [
             {"type": "click", "session_id": "known", "item_id": item}, {"type": "none", "session_id": "known", "item_id": item}]})),
+        ("post", "/v1/admin/snapshots") => request.json(&json!({"name": "another"})),
+        ("post", "/v1/admin/snapshots/{name}/verify" | "/v1/admin/store/rewrite") => request,
         ("post", "/v1/recommendations") => {
             request.json(&json!({"session_id": "known", "item_id": "unknown", "explain": true, "count": 3}))
         }
@@ -217,6 +220,7 @@ fn the_document_describes_the_server() {
         world.load(&server).await;
         let client = server.client();
         client.tell(&[click("known", world.id(0), server.now())]).await;
+        client.post("/v1/admin/snapshots", &json!({"name": "known"})).await.ok();
         let document = client.get("/openapi.json").await.ok();
         assert!(text(&document["openapi"]).starts_with("3.1"));
         let mut operations = Vec::new();

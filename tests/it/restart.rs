@@ -96,9 +96,18 @@ fn everything_that_was_acknowledged_is_there_again() {
         client.send_json("PATCH", &format!("/v1/items/{}", world.id(5)), &json!({"title": "Renamed"})).await.ok();
         everything(&client, world).await
     });
+    // From a checkpoint, and from the log alone.
     let server = server.restart();
-    assert_eq!((server.recovered().items, server.recovered().events), (24, events.len() as u64));
-    assert_eq!((server.recovered().skipped, server.recovered().not_embedded), (0, 0));
+    let found = server.recovered();
+    assert_eq!((found.items, found.events, found.skipped, found.not_embedded), (24, 0, 0, 0));
+    assert!(found.checkpoint >= 24 + events.len() as u64, "{found:?}");
+    run(async { compare(&before, &everything(&server.client(), world).await) });
+    let stopped = server.stop();
+    std::fs::remove_dir_all(stopped.settings.data_dir.join("checkpoints")).unwrap();
+    let server = stopped.start();
+    let found = server.recovered();
+    assert_eq!((found.items, found.events, found.checkpoint), (24, events.len() as u64, 0));
+    assert_eq!((found.skipped, found.not_embedded), (0, 0));
     run(async {
         let client = server.client();
         let after = everything(&client, world).await;

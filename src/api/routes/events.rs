@@ -2,6 +2,9 @@
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use crate::api::extract;
 use crate::api::problem::{ApiError, Problem};
@@ -12,22 +15,36 @@ use crate::engine::EngineError;
 use crate::security::{Principal, Scope};
 use crate::telemetry::EventOutcome;
 
+/// Whether to wait.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(in crate::api) struct WaitQuery {
+    /// `false` to be answered before the write is durable; `true` if left out.
+    pub(in crate::api) wait: Option<bool>,
+}
+
 /// Report what people did
 ///
 /// Each event is judged on its own: the answer has one entry for each, in order. Those that are `stored` or
 /// `duplicate` are durable; sending an `event_id` again is harmless. When not a single event can be used, the answer
 /// is a problem that names every field at fault.
 ///
+/// With `wait=false` the answer, 202, comes as soon as the events have their place in the queue, and each is `accepted`: a
+/// crash within the next commit, or a full disk, can lose them, and duplicates are not told.
+///
 /// What an export says can be sent back as it is. Its `user_key` takes a key with the scope `admin`; from other keys the
 /// whole request is refused, 403 `user_key_needs_admin`.
-#[utoipa::path(post, path = "/v1/events", tag = "events", request_body = EventsBody,
+#[utoipa::path(post, path = "/v1/events", tag = "events", params(WaitQuery), request_body = EventsBody,
     responses((status = 200, description = "what became of each event", body = EventsAnswer),
+        (status = 202, description = "with `wait=false`: they have their place in the queue", body = EventsAnswer),
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn post_events(
     State(state): State<AppState>,
     Extension(principal): Extension<Principal>,
+    extract::Query(WaitQuery { wait }): extract::Query<WaitQuery>,
     extract::Json(body): extract::Json<EventsBody>,
-) -> Result<Json<EventsAnswer>, ApiError> {
+) -> Result<(StatusCode, Json<EventsAnswer>), ApiError> {
     let most = state.options.limits.events;
     if body.events.is_empty() || body.events.len() > most {
         return Err(ApiError::field("events", format!("must have 1 to {most} entries")));
@@ -48,7 +65,7 @@ pub(in crate::api) async fn post_events(
     }
     let good: Vec<Event> = rows.iter().filter_map(|row| row.as_ref().ok().cloned()).collect();
     let accepted = good.len();
-    let mut receipts = state.engine.observe_events(good).await?.into_iter();
+    let mut receipts = state.engine.observe_events(good, wait.unwrap_or(true)).await?.into_iter();
     let mut results = Vec::with_capacity(rows.len());
     for (n, row) in rows.into_iter().enumerate() {
         results.push(match row {
@@ -59,5 +76,6 @@ pub(in crate::api) async fn post_events(
             Err(error) => EventRow::refused(n, &error),
         });
     }
-    Ok(Json(EventsAnswer { accepted, failed, results }))
+    let status = if wait.unwrap_or(true) { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(EventsAnswer { accepted, failed, results })))
 }

@@ -12,13 +12,15 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::header;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
 
-use crate::api::extract::Query;
+use super::users::UserPath;
+use crate::api::extract::{Path, Query};
 use crate::api::problem::{ApiError, FieldError, Problem};
 use crate::api::state::AppState;
-use crate::api::wire::{ExportedEvent, ItemBody};
+use crate::api::wire::{ExportedEvent, ItemBody, Pseudonym, Rfc3339, SessionAnswer};
 use crate::domain::ItemId;
 use crate::engine::{Engine, EngineError};
 
@@ -86,6 +88,62 @@ pub(in crate::api) async fn export_items(
 ) -> Result<Response, ApiError> {
     let left = checked(query.limit)?;
     answer(&state, ItemPages { engine: Arc::clone(&state.engine), after: query.after, left }).await
+}
+
+/// Export what is known of a person
+///
+/// First a line that sums it up, then one for each live session and one for each event, oldest first, as an access
+/// request needs it. `kind` says what a line is. What was learned from many people together names nobody and is not in it.
+#[utoipa::path(get, path = "/v1/users/{user_id}/export", tag = "users", params(UserPath),
+    responses((status = 200, description = "one object a line", body = Object, content_type = "application/x-ndjson"),
+        (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
+pub(in crate::api) async fn export_user(
+    State(state): State<AppState>,
+    Path(UserPath { user_id }): Path<UserPath>,
+) -> Result<Response, ApiError> {
+    let user = state.user_key(&user_id);
+    let sequences = state.engine.events_of(user).await?;
+    let sessions = state.engine.sessions_of(user);
+    let mut head = Vec::new();
+    let summary = json!({"kind": "user", "user_id": user_id, "user_key": Pseudonym(user), "events": sequences.len(),
+        "live_sessions": sessions.len(), "exported_at": Rfc3339(state.clock.now())});
+    write_line(&mut head, &summary)?;
+    for (id, session) in sessions {
+        let session = Line { kind: "session", row: SessionAnswer::new(id, session) };
+        write_line(&mut head, &session)?;
+    }
+    answer(&state, UserPages { engine: Arc::clone(&state.engine), head: Some(head), sequences, next: 0 }).await
+}
+
+/// A line of several kinds.
+#[derive(Serialize)]
+struct Line<T> {
+    kind: &'static str,
+    #[serde(flatten)]
+    row: T,
+}
+
+struct UserPages {
+    engine: Arc<Engine>,
+    head: Option<Vec<u8>>,
+    sequences: Vec<u64>,
+    next: usize,
+}
+
+impl Pages for UserPages {
+    async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        let mut lines = self.head.take().unwrap_or_default();
+        // Events of a page may have become unreadable meanwhile.
+        while lines.is_empty() && self.next < self.sequences.len() {
+            let end = self.sequences.len().min(self.next + EVENTS_PAGE);
+            let page = self.engine.events_at(self.sequences[self.next..end].to_vec()).await?;
+            self.next = end;
+            for (sequence, event) in &page {
+                write_line(&mut lines, &Line { kind: "event", row: ExportedEvent::new(*sequence, event) })?;
+            }
+        }
+        Ok((!lines.is_empty()).then(|| lines.into()))
+    }
 }
 
 fn checked(limit: Option<u64>) -> Result<u64, ApiError> {

@@ -8,3 +8,5 @@ pub(super) mod operations;
 pub(super) mod recommendations;
 pub(super) mod search;
 pub(super) mod sessions;
+pub(super) mod storage;
+pub(super) mod users;

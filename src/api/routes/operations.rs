@@ -53,6 +53,17 @@ pub(in crate::api) struct StatusAnswer {
     sessions: usize,
     /// The newest sequence of the log.
     log_sequence: u64,
+    /// The first one that the log still has.
+    log_first_sequence: u64,
+    /// Bytes of the log's records.
+    log_bytes: u64,
+    /// Persons who have a key of their own.
+    users: u64,
+    /// Persons who were erased.
+    erased_users: u64,
+    /// Bytes free on the disk, where the system says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disk_free_bytes: Option<u64>,
 }
 
 /// Say what this is
@@ -117,9 +128,10 @@ pub(in crate::api) async fn openapi(Extension(OpenApiText(text)): Extension<Open
 #[utoipa::path(get, path = "/v1/admin/status", tag = "admin",
     responses((status = 200, description = "the status", body = StatusAnswer),
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
-pub(in crate::api) async fn admin_status(State(state): State<AppState>) -> Json<StatusAnswer> {
+pub(in crate::api) async fn admin_status(State(state): State<AppState>) -> Result<Json<StatusAnswer>, ApiError> {
     let readiness = state.readiness().await;
-    Json(StatusAnswer {
+    let store = state.engine.store_sizes()?;
+    Ok(Json(StatusAnswer {
         ready: readiness.ready,
         problem: readiness.problem,
         version: env!("CARGO_PKG_VERSION"),
@@ -130,5 +142,10 @@ pub(in crate::api) async fn admin_status(State(state): State<AppState>) -> Json<
         items: readiness.items,
         sessions: readiness.sessions,
         log_sequence: readiness.log_sequence,
-    })
+        log_first_sequence: store.first_sequence,
+        log_bytes: store.log_bytes,
+        users: store.users,
+        erased_users: store.erased_users,
+        disk_free_bytes: store.free_bytes,
+    }))
 }

@@ -152,7 +152,7 @@ pub(in crate::api) struct EventRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     event_id: Option<EventId>,
-    /// `stored`, `duplicate` or `failed`.
+    /// `stored`, `duplicate` or `failed`; `accepted` if the request did not wait.
     status: &'static str,
     /// Whether the catalogue has its item; if not, it counts once the item arrives.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,6 +168,7 @@ impl EventRow {
         let (status, known_item) = match receipt {
             EventReceipt::Stored { known_item } => ("stored", Some(known_item)),
             EventReceipt::Duplicate => ("duplicate", None),
+            EventReceipt::Accepted => ("accepted", None),
         };
         Self { row, event_id: Some(event_id), status, known_item, error: None }
     }

@@ -3,6 +3,7 @@
 //! They are checked and turned into the domain's types here, field by field, so that a refusal can name the field.
 
 mod batch;
+mod erasure;
 mod event;
 mod export;
 mod filter;
@@ -10,10 +11,12 @@ mod item;
 mod recommend;
 mod search;
 mod session;
+mod storage;
 mod time;
 mod user_key;
 
 pub(super) use batch::{BatchAnswer, BatchRow};
+pub(super) use erasure::ErasureAnswer;
 pub(super) use event::{EventBody, EventRow, EventsAnswer, EventsBody, RowError};
 pub(super) use export::ExportedEvent;
 pub(super) use filter::FilterBody;
@@ -21,4 +24,6 @@ pub(super) use item::{ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, p
 pub(super) use recommend::{FrameAnswer, RecommendAnswer, RecommendBody, RecommendQuery, milliseconds};
 pub(super) use search::{SearchAnswerBody, SearchBody, SearchQuery, SimilarQuery};
 pub(super) use session::{FrameQuery, FrameReport, SessionAnswer};
+pub(super) use storage::{RewriteAnswer, SnapshotAnswer, SnapshotBody, SnapshotsAnswer, VerifiedAnswer};
 pub(super) use time::Rfc3339;
+pub(super) use user_key::Pseudonym;

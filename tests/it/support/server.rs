@@ -79,6 +79,17 @@ impl Server {
         Self::start(self.data_dir.clone(), self.clock.clone(), self.overrides.clone())
     }
 
+    /// The same with another setting.
+    pub(crate) fn restart_with(mut self, setting: &str) -> Self {
+        self.overrides.push(setting.to_owned());
+        self.restart()
+    }
+
+    /// Sets its clock.
+    pub(crate) fn set_time(&self, now: Timestamp) {
+        self.clock.set(now);
+    }
+
     /// Stops it for good.
     pub(crate) fn stop(mut self) -> Stopped {
         let _ = self.finish();
@@ -87,7 +98,8 @@ impl Server {
             clock: self.clock.clone(),
             key: self.key.clone(),
             certificate: self.certificate(),
-            _data_dir: self.data_dir.clone(),
+            overrides: self.overrides.clone(),
+            data_dir: self.data_dir.clone(),
         }
     }
 
@@ -164,7 +176,15 @@ pub(crate) struct Stopped {
     pub(crate) key: String,
     /// The development certificate.
     pub(crate) certificate: PathBuf,
-    _data_dir: Arc<TempDir>,
+    overrides: Vec<String>,
+    data_dir: Arc<TempDir>,
+}
+
+impl Stopped {
+    /// Starts it again, at the same time of day.
+    pub(crate) fn start(self) -> Server {
+        Server::start(self.data_dir, self.clock, self.overrides)
+    }
 }
 
 impl Drop for Server {

@@ -1,0 +1,178 @@
+//! How is a person forgotten, and what is known of them? Their key goes, and with it their past; then what was learned from it.
+//!
+//! The order: their entries are read while they can be, checkpoints go, the key goes (from here on nobody can read what
+//! they did, in the log or in any copy of it), and what was learned from them is taken back. A crash in between leaves
+//! them either as they were, and unanswered, or gone: what is learned is built again from what can be read.
+//!
+//! What remains: what the same session did before the service knew whose it was; links between items that had to make
+//! room for theirs; and when an item was last touched, if others touched it too.
+
+use std::collections::HashSet;
+
+use super::ingest::detached;
+use super::live::{Live, session_key};
+use super::parts::Parts;
+use super::{Engine, EngineError, SessionState};
+use crate::collab::Engagement;
+use crate::domain::{Event, ItemNo, SessionId, Timestamp, UserKey};
+use crate::session::{SessionLimits, SessionTable};
+use crate::store::LogEntry;
+
+/// Entries that are read, and taken back, at a time.
+const ENTRIES_AT_A_TIME: usize = 2_000;
+
+/// What was erased.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasure {
+    /// Whether anything was stored of the person.
+    pub known: bool,
+    /// Their events that could be read until now.
+    pub events: u64,
+    /// The sessions that these were part of.
+    pub sessions: u64,
+    /// When the first of them occurred.
+    pub first_event_at: Option<Timestamp>,
+    /// When the last of them occurred.
+    pub last_event_at: Option<Timestamp>,
+    /// When it was done.
+    pub erased_at: Timestamp,
+    /// The last entry of the log at that time.
+    pub log_sequence: u64,
+}
+
+impl Engine {
+    /// Makes everything unreadable that is stored of a person, and takes back what was learned from it; returns once that
+    /// is durable. Events that arrive later begin a new past.
+    pub async fn erase_user(&self, user: UserKey) -> Result<Erasure, EngineError> {
+        let parts = self.parts.clone();
+        detached(async move {
+            // Nobody's events may be on their way meanwhile: theirs would be sealed with a key that is about to go.
+            let _alone = parts.appending.clone().write_owned().await;
+            let erasing = tokio::task::spawn_blocking(move || parts.erase(user));
+            erasing.await.map_err(|e| EngineError::Internal(format!("an erasure stopped: {e}")))?
+        })
+        .await
+    }
+
+    /// The places of a person's events in the log, oldest first.
+    pub async fn events_of(&self, user: UserKey) -> Result<Vec<u64>, EngineError> {
+        let store = self.parts.store.clone();
+        let reading = tokio::task::spawn_blocking(move || store.entries_of(user, usize::MAX));
+        Ok(reading.await.map_err(|e| EngineError::Internal(e.to_string()))??)
+    }
+
+    /// The events at these places of the log, as far as they can be read.
+    pub async fn events_at(&self, sequences: Vec<u64>) -> Result<Vec<(u64, Event)>, EngineError> {
+        let store = self.parts.store.clone();
+        let reading = tokio::task::spawn_blocking(move || store.entries(&sequences));
+        let entries = reading.await.map_err(|e| EngineError::Internal(e.to_string()))??;
+        let event = |(sequence, entry)| match entry {
+            LogEntry::Event(event) => Some((sequence, event)),
+            LogEntry::ItemPut(_) | LogEntry::ItemDeleted(_) => None,
+        };
+        Ok(entries.into_iter().filter_map(event).collect())
+    }
+
+    /// What is known of a person's live sessions.
+    pub fn sessions_of(&self, user: UserKey) -> Vec<(SessionId, SessionState)> {
+        let ids = self.parts.live.sessions.of_user(user);
+        ids.into_iter().filter_map(|id| self.session(&id).map(|state| (id, state))).collect()
+    }
+}
+
+impl Parts {
+    fn erase(&self, user: UserKey) -> Result<Erasure, EngineError> {
+        let sequences = self.store.entries_of(user, usize::MAX)?;
+        let mut past = Past::new(self.options.session_limits);
+        let mut batches = Vec::new();
+        for sequences in sequences.chunks(ENTRIES_AT_A_TIME) {
+            for (_, entry) in self.store.entries(sequences)? {
+                if let LogEntry::Event(event) = entry {
+                    past.take_in(event, &self.live);
+                }
+            }
+            batches.push(std::mem::take(&mut past.engaged));
+        }
+        self.store.remove_checkpoints()?;
+        let known = self.store.erase_user(user)?;
+        for engaged in &batches {
+            let engagements: Vec<Engagement<'_>> = engaged.iter().map(Engaged::as_engagement).collect();
+            self.live.collab.forget_engagements(&engagements);
+        }
+        for session in &past.ids {
+            self.live.collab.forget_session(session_key(session));
+            self.live.sessions.remove(session);
+        }
+        let live = self.live.sessions.remove_user(user);
+        let now = self.clock.now();
+        tracing::info!(events = past.events, sessions = past.ids.len(), "a person was erased");
+        Ok(Erasure {
+            known: known || past.events > 0 || live > 0,
+            events: past.events,
+            sessions: past.ids.len() as u64,
+            first_event_at: past.first_at,
+            last_event_at: past.last_at,
+            erased_at: now,
+            log_sequence: self.store.last_sequence(),
+        })
+    }
+}
+
+/// A person's sessions, lived through once more, so that what was learned from them can be taken back.
+struct Past {
+    sessions: SessionTable,
+    ids: HashSet<SessionId>,
+    engaged: Vec<Engaged>,
+    events: u64,
+    first_at: Option<Timestamp>,
+    last_at: Option<Timestamp>,
+}
+
+/// What [`Live::apply_event`] once told the collaborative models.
+struct Engaged {
+    session: u64,
+    item: ItemNo,
+    at: Timestamp,
+    region: Option<std::sync::Arc<str>>,
+    history: Vec<(ItemNo, Timestamp)>,
+}
+
+impl Past {
+    fn new(limits: SessionLimits) -> Self {
+        Self {
+            sessions: SessionTable::new(limits),
+            ids: HashSet::new(),
+            engaged: Vec::new(),
+            events: 0,
+            first_at: None,
+            last_at: None,
+        }
+    }
+
+    fn take_in(&mut self, event: Event, live: &Live) {
+        self.events += 1;
+        let at = event.occurred_at;
+        self.first_at = Some(self.first_at.map_or(at, |first| first.min(at)));
+        self.last_at = Some(self.last_at.map_or(at, |last| last.max(at)));
+        if let Some(item) = live.catalogue.read().number(&event.item) {
+            let learned = Live::observe_in(&self.sessions, &event, item);
+            if event.kind.is_engagement() {
+                let (history, region) = learned;
+                self.engaged.push(Engaged { session: session_key(&event.session), item, at, region, history });
+            }
+        }
+        self.ids.insert(event.session);
+    }
+}
+
+impl Engaged {
+    fn as_engagement(&self) -> Engagement<'_> {
+        Engagement {
+            session: self.session,
+            item: self.item,
+            at: self.at,
+            region: self.region.as_deref(),
+            history: &self.history,
+        }
+    }
+}

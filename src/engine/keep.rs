@@ -1,0 +1,180 @@
+//! How are starts kept short and the log within bounds? Checkpoints now and then, and the oldest entries go.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Engine;
+use super::catalogue::Catalogue;
+use super::parts::{EngineOptions, Parts};
+use crate::collab::Collab;
+use crate::domain::Timestamp;
+use crate::session::SessionTable;
+use crate::store::{Checkpoint, Store, StoreError, Trim};
+
+/// Sections of a checkpoint.
+const NUMBERS: &str = "numbers";
+const COLLAB: &str = "collab";
+const SESSIONS: &str = "sessions";
+
+/// Entries that go with one commit: few, so that writers do not wait.
+const TRIMMED_AT_ONCE: u64 = 2_000;
+
+/// How often the log is looked at, in seconds.
+const TRIM_EVERY_S: f64 = 60.0;
+
+/// How long entries of the log are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Retention {
+    /// Seconds after which an entry may go; `None` for never.
+    pub age_s: Option<f64>,
+    /// Bytes of records beyond which the oldest go; `None` for any number.
+    pub bytes: Option<u64>,
+}
+
+/// What was kept last, and when.
+#[derive(Debug)]
+pub(super) struct Kept(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    /// The entry that the newest checkpoint includes.
+    sequence: u64,
+    erasures: u32,
+    checkpoint_at: Timestamp,
+    trimmed_at: Timestamp,
+}
+
+impl Kept {
+    /// After a start at `now` from a checkpoint that includes `sequence`, or from none.
+    pub(super) fn new(sequence: u64, erasures: u32, now: Timestamp) -> Self {
+        Self(Mutex::new(State { sequence, erasures, checkpoint_at: now, trimmed_at: now }))
+    }
+}
+
+/// What a checkpoint brings back.
+pub(super) struct Restored {
+    pub(super) sequence: u64,
+    pub(super) catalogue: Catalogue,
+    pub(super) collab: Collab,
+    pub(super) sessions: SessionTable,
+}
+
+/// The newest checkpoint that can be used, if there is any; others are set aside.
+pub(super) fn load(store: &Store, options: &EngineOptions) -> Result<Option<Restored>, StoreError> {
+    while let Some(Checkpoint { sequence, mut sections }) = store.load_checkpoint()? {
+        let mut section = |name: &str| sections.remove(name).ok_or_else(|| format!("it has no section `{name}`"));
+        let restored = (|| {
+            let catalogue =
+                Catalogue::with_numbers(options.max_items, &section(NUMBERS)?).map_err(|e| e.to_string())?;
+            let items = catalogue.numbered();
+            let collab = Collab::load(&options.collab_limits, items, &section(COLLAB)?).map_err(|e| e.to_string())?;
+            let sessions =
+                SessionTable::load(options.session_limits, items, &section(SESSIONS)?).map_err(|e| e.to_string())?;
+            Ok::<_, String>(Restored { sequence, catalogue, collab, sessions })
+        })();
+        match restored {
+            Ok(restored) => return Ok(Some(restored)),
+            Err(error) => {
+                tracing::warn!(
+                    sequence,
+                    error,
+                    "a checkpoint does not fit and is set aside; the log is replayed instead"
+                );
+                store.refuse_checkpoint(sequence)?;
+            }
+        }
+    }
+    Ok(None)
+}
+
+impl Engine {
+    /// Keeps a checkpoint, if there is anything new; whether there was. Learning waits while its state is copied. Blocks.
+    pub fn save_checkpoint(&self) -> Result<bool, StoreError> {
+        self.parts.save_checkpoint()
+    }
+
+    /// Does what is due: a checkpoint, old entries of the log. To be called about every second, by one thread.
+    pub(super) fn keep(&self, stop: &AtomicBool) {
+        let parts = &self.parts;
+        if let Err(error) = parts.checkpoint_if_due() {
+            tracing::warn!(%error, "no checkpoint could be kept; a start would take longer");
+        }
+        if let Err(error) = parts.trim_if_due(stop) {
+            tracing::warn!(%error, "the log could not be shortened");
+        }
+    }
+}
+
+impl Parts {
+    fn checkpoint_if_due(&self) -> Result<(), StoreError> {
+        let (now, every_s) = (self.clock.now(), self.options.checkpoint_every_s);
+        {
+            let mut kept = self.kept.0.lock();
+            // After an erasure there is none any more, so the next one comes at once.
+            let erased = kept.erasures != self.store.erasures();
+            if !erased && (every_s <= 0.0 || now.seconds_since(kept.checkpoint_at) < every_s) {
+                return Ok(());
+            }
+            // Also if it fails: a full disk is not tried every second.
+            kept.checkpoint_at = now;
+            kept.erasures = self.store.erasures();
+        }
+        self.save_checkpoint().map(drop)
+    }
+
+    pub(super) fn save_checkpoint(&self) -> Result<bool, StoreError> {
+        let mut erasures = 0;
+        let taken = self.applier.at_rest(|sequence| {
+            let kept = self.kept.0.lock();
+            erasures = self.store.erasures();
+            if kept.sequence == sequence && kept.erasures == erasures && !self.store.checkpoints().is_empty() {
+                return None;
+            }
+            let sections = [
+                (NUMBERS, self.live.catalogue.read().save_numbers()),
+                (COLLAB, self.live.collab.save()),
+                (SESSIONS, self.live.sessions.save()),
+            ];
+            Some(Checkpoint { sequence, sections: sections.map(|(name, bytes)| (name.to_owned(), bytes)).into() })
+        });
+        let Some(checkpoint) = taken else { return Ok(false) };
+        let bytes: usize = checkpoint.sections.values().map(Vec::len).sum();
+        self.store.save_checkpoint(&checkpoint, erasures)?;
+        let mut kept = self.kept.0.lock();
+        (kept.sequence, kept.erasures) = (checkpoint.sequence, erasures);
+        tracing::info!(sequence = checkpoint.sequence, bytes, "a checkpoint was kept");
+        Ok(true)
+    }
+
+    fn trim_if_due(&self, stop: &AtomicBool) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let Retention { age_s, bytes } = self.options.retention;
+        if age_s.is_none() && bytes.is_none() {
+            return Ok(());
+        }
+        let not_from = {
+            let mut kept = self.kept.0.lock();
+            if now.seconds_since(kept.trimmed_at) < TRIM_EVERY_S {
+                return Ok(());
+            }
+            kept.trimmed_at = now;
+            // What no checkpoint includes is needed for a start.
+            self.store.checkpoints().last().map_or(0, |oldest| oldest + 1)
+        };
+        let before = age_s.map(|age_s| self.store.first_since(now.plus_seconds(-age_s))).transpose()?.unwrap_or(0);
+        let trim = Trim { before, max_bytes: bytes, not_from, at_most: TRIMMED_AT_ONCE };
+        let mut removed = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let trimmed = self.store.trim_blocking(trim)?;
+            removed += trimmed.removed;
+            if !trimmed.more {
+                break;
+            }
+        }
+        if removed > 0 {
+            tracing::info!(entries = removed, "the oldest entries of the log were removed");
+        }
+        Ok(())
+    }
+}
