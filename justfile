@@ -25,3 +25,7 @@ bench:
 # The service under load; see docs/performance.md
 load *ARGS:
     cargo bench --bench load -- {{ARGS}}
+
+# Kill a server in the middle of its writes, again and again; SEED takes other moments
+kill CYCLES="200" SEED="1":
+    UPNEXT_KILL_CYCLES={{ CYCLES }} UPNEXT_KILL_SEED={{ SEED }} cargo test --test it kill:: -- --nocapture

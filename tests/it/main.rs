@@ -10,6 +10,7 @@ mod export;
 mod frames;
 mod items;
 mod keys;
+mod kill;
 mod learning;
 mod operations;
 mod privacy;

@@ -194,7 +194,7 @@ impl Drop for Server {
 }
 
 /// ONNX Runtime, fetched once where there is none.
-fn ensure_runtime() {
+pub(crate) fn ensure_runtime() {
     static ENSURED: OnceLock<()> = OnceLock::new();
     ENSURED.get_or_init(|| {
         runtime::ensure(None, &InstallOptions::default(), &mut |_| {}).expect("ONNX Runtime can be found or installed");
