@@ -6,8 +6,10 @@ use time::format_description::well_known::Rfc3339;
 
 use super::output::{line, note};
 use super::{CliError, Common};
+use crate::app;
 use crate::domain::{Clock, SystemClock, Timestamp};
 use crate::security::{ApiKeyInfo, KeyFile, NewKey, RateLimit, Scope, Scopes, SealingKeyInfo, SealingKeys};
+use crate::store::{self, StoreError};
 
 /// Make, list and revoke API keys; rotate the keys that seal the data
 #[derive(Debug, Subcommand)]
@@ -89,6 +91,17 @@ impl Keys {
                         "what is still sealed under key {id} would be lost for ever; run `upnext store rewrite` first, \
                          then repeat this with --yes"
                     )));
+                }
+                let in_use =
+                    || CliError::Failed(format!("something is still sealed under key {id}; rewrite the store first"));
+                match store::is_in(&settings.data_dir).then(|| app::sealing_keys(&settings)) {
+                    None => {}
+                    Some(keys) => match store::verify_store(&settings.data_dir, &keys?) {
+                        Ok(verified) if verified.sealing_keys.contains(&id) => return Err(in_use()),
+                        // A server is at it; whoever says --yes has rewritten the store.
+                        Ok(_) | Err(StoreError::Locked { .. }) => {}
+                        Err(error) => return Err(error.into()),
+                    },
                 }
                 let key = sealing.retire(id)?;
                 line(format_args!("retired sealing key {}", key.id));

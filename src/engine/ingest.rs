@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use ring::digest::{SHA256, digest};
+use tokio::sync::oneshot;
 
 use super::applier::Change;
 use super::catalogue::{Entry, Portrayed};
@@ -15,13 +16,18 @@ use crate::store::{ImageRecord, ItemRecord};
 use crate::telemetry::ItemOutcome;
 
 impl Engine {
-    /// Writes an item, whole.
-    pub async fn put_item(&self, write: ItemWrite) -> Result<ItemReceipt, EngineError> {
-        self.put_items(vec![write]).await.pop().unwrap_or(Err(EngineError::ShuttingDown))
+    /// Writes an item, whole. Whoever does not `wait` hears when it has its place in the queue; see
+    /// [`observe_events`](Self::observe_events).
+    pub async fn put_item(&self, write: ItemWrite, wait: bool) -> Result<ItemReceipt, EngineError> {
+        self.put_items_and(vec![write], wait).await.pop().unwrap_or(Err(EngineError::ShuttingDown))
     }
 
     /// Writes many items with one sync; one outcome for each, in order. Of two writes of the same item the later one stays.
     pub async fn put_items(&self, writes: Vec<ItemWrite>) -> Vec<Result<ItemReceipt, EngineError>> {
+        self.put_items_and(writes, true).await
+    }
+
+    async fn put_items_and(&self, writes: Vec<ItemWrite>, wait: bool) -> Vec<Result<ItemReceipt, EngineError>> {
         let mut known = HashSet::new();
         let created: Vec<bool> = writes
             .iter()
@@ -29,7 +35,7 @@ impl Engine {
             .collect();
         let records = join_all(writes.into_iter().map(|write| self.portray_item(write))).await;
         let good: Vec<ItemRecord> = records.iter().filter_map(|r| r.as_ref().ok().cloned()).collect();
-        let written = if good.is_empty() { Ok(()) } else { self.write_records(good).await };
+        let written = if good.is_empty() { Ok(()) } else { self.write_records(good, wait).await };
         self.parts.metrics.count_items(ItemOutcome::Rejected, records.iter().filter(|r| r.is_err()).count() as u64);
         records
             .into_iter()
@@ -123,15 +129,18 @@ impl Engine {
         join_all(portraits).await.into_iter().collect()
     }
 
-    async fn write_records(&self, records: Vec<ItemRecord>) -> Result<(), EngineError> {
+    async fn write_records(&self, records: Vec<ItemRecord>, wait: bool) -> Result<(), EngineError> {
         let parts = self.parts.clone();
-        detached(async move {
-            let sequences = parts.store.put_items(records.clone()).await?;
+        queued(wait, |accepted| async move {
+            let queueing = parts.store.begin_put(records.clone())?;
+            accepted();
+            let sequences = queueing.wait().await?;
             let last = sequences.last().copied().unwrap_or_default();
             parts.apply(sequences.into_iter().zip(records.into_iter().map(|r| Change::ItemPut(Box::new(r)))));
             parts.applier.wait_for(last).await
         })
         .await
+        .map(|_| ())
     }
 }
 
@@ -145,6 +154,38 @@ impl Portrayed {
     fn view(&self) -> ImageView {
         let sha256 = self.sha256.iter().map(|byte| format!("{byte:02x}")).collect();
         ImageView { sha256, width: self.width, height: self.height }
+    }
+}
+
+/// Runs a write in a task of its own, which calls what it is given once the write has its place in the queue. Gives what
+/// became of it, or `None` if it was not to be waited for and has its place.
+pub(super) async fn queued<T, W>(
+    wait: bool,
+    write: impl FnOnce(Box<dyn FnOnce() + Send>) -> W,
+) -> Result<Option<T>, EngineError>
+where
+    T: Send + 'static,
+    W: Future<Output = Result<T, EngineError>> + Send + 'static,
+{
+    let (accepted, hear) = oneshot::channel();
+    let work = write(Box::new(move || {
+        // Nobody may be listening.
+        let _ = accepted.send(());
+    }));
+    if wait {
+        return detached(work).await.map(Some);
+    }
+    let task = tokio::spawn(async move {
+        let outcome = work.await;
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "a write that nobody waited for failed");
+        }
+        outcome
+    });
+    match hear.await {
+        Ok(()) => Ok(None),
+        // It ended before it had its place.
+        Err(_) => task.await.map_err(|e| EngineError::Internal(format!("a write stopped: {e}")))?.map(Some),
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::collections::HashMap;
 
-use tokio::sync::oneshot;
-
 use super::applier::Change;
-use super::ingest::detached;
+use super::ingest::queued;
 use super::parts::Parts;
 use super::see::{Before, Seen, Sight};
 use super::{Engine, EngineError, EventReceipt, FrameOutcome, FrameRequest, SessionState};
@@ -21,30 +19,14 @@ impl Engine {
     /// within the next commit, or a full disk, can lose them.
     pub async fn observe_events(&self, mut events: Vec<Event>, wait: bool) -> Result<Vec<EventReceipt>, EngineError> {
         let (parts, count) = (self.parts.clone(), events.len());
-        let (accepted, hear) = oneshot::channel();
-        let work = async move {
+        let receipts = queued(wait, |accepted| async move {
             let _turn = parts.appending.clone().read_owned().await;
             parts.name_people(&mut events);
             let queueing = parts.store.begin_append(&events).await?;
-            // Nobody may be listening.
-            let _ = accepted.send(());
+            accepted();
             parts.learn(events, queueing.wait().await?).await
-        };
-        if wait {
-            return detached(work).await;
-        }
-        let task = tokio::spawn(async move {
-            let outcome = work.await;
-            if let Err(error) = &outcome {
-                tracing::error!(%error, "events that nobody waited for could not be stored");
-            }
-            outcome
         });
-        match hear.await {
-            Ok(()) => Ok(vec![EventReceipt::Accepted; count]),
-            // It ended before it had its place.
-            Err(_) => task.await.map_err(|e| EngineError::Internal(format!("a write stopped: {e}")))?,
-        }
+        Ok(receipts.await?.unwrap_or_else(|| vec![EventReceipt::Accepted; count]))
     }
 
     /// Adds a frame to a session's trajectory.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use upnext::security::ReceiptKey;
 use upnext::store::Snapshots;
 
+use crate::support::command::upnext;
 use crate::support::world::{click, rfc3339};
 use crate::support::{Answer, Client, Server, Setup, World, list, number, run, text};
 
@@ -218,6 +219,53 @@ fn a_person_is_forgotten_everywhere_and_stays_forgotten() {
         assert_eq!(of_kind(&export, "event"), 1, "who comes back begins anew");
         assert_eq!(text(&export[2]["occurred_at"]), rfc3339(server.now()));
     });
+}
+
+#[test]
+fn no_log_line_and_no_metric_names_a_person() {
+    let stopped = Setup::default().start().stop();
+    let dir = &stopped.settings.data_dir;
+    let log = dir.join("log");
+    let mut server = upnext(["--data-dir", dir.to_str().unwrap(), "serve", "--bind", "127.0.0.1:0"])
+        .args(["--set", "telemetry.log_filter=trace,h2=info,hyper=info,rustls=info,tower=info"])
+        .stdin(std::process::Stdio::null())
+        .stderr(fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let outcome = std::panic::catch_unwind(|| {
+        let port = (0..600).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let text = fs::read_to_string(&log).unwrap();
+            let (_, after) = text.split_once("://127.0.0.1:")?;
+            after.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u16>().ok()
+        });
+        let trusted = fs::read(&stopped.certificate).unwrap();
+        let http = Client::builder(&trusted).build().unwrap();
+        let client = Client::new(([127, 0, 0, 1], port.unwrap()).into(), http, Some(&stopped.key));
+        run(async {
+            while client.get("/readyz").await.status != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            let good = json!({"type": "click", "session_id": "s", "item_id": "i", "user_id": PERSON});
+            let bad = json!({"type": "none", "session_id": "s", "item_id": "i", "user_id": PERSON});
+            client.tell(&[good.clone()]).await;
+            client.post("/v1/events", &json!({"events": [bad]})).await;
+            client.post("/v1/recommendations", &json!({"session_id": "s", "user_id": PERSON})).await;
+            client.get(&format!("/v1/recommendations?session_id=s&user_id={PERSON}&count=none")).await;
+            client.get(&format!("{}/export", path(PERSON))).await;
+            client.get(&format!("{}/nothing", path(PERSON))).await;
+            client.delete(&path(PERSON)).await.ok();
+            client.get("/metrics").await.body
+        })
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let metrics = outcome.unwrap();
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.lines().count() > 10 && log.contains("route"), "{log}");
+    for text in [&log, &metrics] {
+        assert!(!text.contains("somebody") && !text.contains("example.org"), "{text}");
+    }
 }
 
 #[test]

@@ -6,12 +6,13 @@ use serde_json::json;
 use upnext::domain::SystemClock;
 use upnext::security::SealingKeys;
 
+use crate::support::command::{at, done, failed};
 use crate::support::world::click;
 use crate::support::{Server, Setup, World, list, number, run, text};
 
 fn events(server: &Server, world: &World, from: usize, count: usize) -> Vec<serde_json::Value> {
     let event = |n: usize| {
-        let mut event = click(&format!("s-{}", n % 7), world.id(n % 24), server.now().plus_seconds(n as f64 - 500.0));
+        let mut event = click(&format!("s-{}", n % 7), world.id(n % 24), server.now().plus_seconds(n as f64 / 10.0 - 500.0));
         (event["event_id"], event["user_id"]) = (json!(format!("event-{n}")), json!(format!("user-{}", n % 5)));
         event
     };
@@ -153,6 +154,81 @@ fn a_start_without_the_sealing_keys_says_what_is_missing() {
     assert_eq!(stopped.start().recovered().items, 24);
 }
 
+/// The words that point a command at a folder.
+fn in_folder(dir: &std::path::Path, words: &[&str]) -> Vec<String> {
+    let dir = ["--data-dir", dir.to_str().unwrap()];
+    dir.iter().chain(words).map(|&word| word.to_owned()).collect()
+}
+
+#[test]
+fn an_operator_makes_and_restores_snapshots() {
+    let (server, world) = (Setup::default().start(), World::get());
+    run(async {
+        world.load(&server).await;
+        server.client().tell(&events(&server, world, 0, 30)).await;
+    });
+    let words = ["snapshot", "create", "monday"].map(str::to_owned).into_iter();
+    let made = done(words.chain(at(&server)));
+    assert!(made.starts_with("monday ") && made.contains("54 entries up to 54, 24 items"), "{made}");
+    let dir = server.data_dir().to_owned();
+    let busy = failed(in_folder(&dir, &["snapshot", "create", "tuesday"]));
+    assert!(busy.contains("in use by another process"), "{busy}");
+    assert!(failed(in_folder(&dir, &["snapshot", "restore", "monday"])).contains("in use by another process"));
+    run(async { server.client().tell(&events(&server, world, 30, 10)).await });
+    let stopped = server.stop();
+    done(in_folder(&dir, &["snapshot", "create", "tuesday"]));
+    let listed = done(in_folder(&dir, &["snapshot", "list"]));
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    let verified = done(in_folder(&dir, &["snapshot", "verify", "tuesday"]));
+    assert!(verified.contains("log: 64 entries, 0 of erased users, 0 unreadable"), "{verified}");
+    done(in_folder(&dir, &["snapshot", "restore", "monday"]));
+    let server = stopped.start();
+    assert_eq!((server.recovered().events, server.recovered().items), (30, 24));
+    let stopped = server.stop();
+    let kept = failed(in_folder(&dir, &["keys", "retire", "7", "--yes"]));
+    assert!(kept.contains('7'), "{kept}");
+    done(in_folder(&dir, &["keys", "rotate"]));
+    let in_use = failed(in_folder(&dir, &["keys", "retire", "1", "--yes"]));
+    assert!(in_use.contains("still sealed under key 1"), "{in_use}");
+    let rewritten = done(in_folder(&dir, &["store", "rewrite"]));
+    assert!(rewritten.contains("0 unreadable"), "{rewritten}");
+    done(in_folder(&dir, &["keys", "retire", "1", "--yes"]));
+    let verified = done(in_folder(&dir, &["store", "verify"]));
+    assert!(verified.contains("sealing keys in use: 2\n"), "{verified}");
+    assert_eq!(stopped.start().recovered().items, 24);
+}
+
+#[test]
+fn a_damaged_database_stops_the_start_and_what_is_left_can_be_saved() {
+    let (server, world) = (Setup::default().start(), World::get());
+    run(async {
+        world.load(&server).await;
+        for n in 0..20 {
+            server.client().tell(&events(&server, world, n * 100, 100)).await;
+        }
+    });
+    let stopped = server.stop();
+    let dir = stopped.settings.data_dir.clone();
+    assert!(done(in_folder(&dir, &["store", "repair"])).contains("nothing is wrong"));
+    let file = dir.join("upnext.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = (bytes.len() / 2) & !4095;
+    bytes[middle + 1000..middle + 1032].fill(0x5A);
+    std::fs::write(&file, &bytes).unwrap();
+    let refused = failed(in_folder(&dir, &["--set", "server.bind=127.0.0.1:0", "serve"]));
+    for hint in ["upnext.redb is damaged", "upnext store verify", "upnext store repair", "upnext snapshot restore"] {
+        assert!(refused.contains(hint), "{hint}: {refused}");
+    }
+    assert!(failed(in_folder(&dir, &["store", "verify"])).contains("upnext.redb"));
+    let saved = done(in_folder(&dir, &["store", "repair"]));
+    assert!(saved.contains("upnext.redb.damaged"), "{saved}");
+    let server = stopped.start();
+    let found = server.recovered();
+    assert!(found.skipped == 0 && found.items <= 24 && found.events <= 2000, "{found:?}");
+    assert!(found.items + found.events > 1000, "most of it is there: {found:?}");
+    run(async { server.client().tell(&events(&server, world, 3000, 1)).await });
+}
+
 #[test]
 fn a_full_disk_refuses_writes_and_answers_go_on() {
     let (server, world) = (Setup::default().start(), World::get());
@@ -194,5 +270,9 @@ fn who_does_not_wait_is_answered_at_once_and_stored_all_the_same() {
         let told = client.post("/v1/events", &body).await.ok();
         assert!(list(&told["results"]).iter().all(|row| row["status"] == "duplicate"), "{told}");
         assert_eq!(client.post("/v1/events?wait=maybe", &body).await.status, 400);
+        let put = client.put("/v1/items/unwaited?wait=false", &json!({"title": "Soon"})).await;
+        assert_eq!(put.status, 202);
+        client.put("/v1/items/waited", &json!({"title": "Later"})).await.ok();
+        assert_eq!(client.get("/v1/items/unwaited").await.ok()["title"], "Soon");
     });
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
+use super::events::WaitQuery;
 use crate::api::extract::{ContentKind, Part, Path, Query, parse, read_body, read_parts};
 use crate::api::options::Limits;
 use crate::api::problem::{ApiError, FieldError, Problem};
@@ -77,15 +78,18 @@ pub(in crate::api) struct ItemPatchUpload {
 
 /// Write an item, whole
 ///
-/// Without pictures in the request the item keeps those that it has.
-#[utoipa::path(put, path = "/v1/items/{item_id}", tag = "items", params(ItemPath),
+/// Without pictures in the request the item keeps those that it has. With `wait=false` the answer, 202, comes before the
+/// item is durable: a crash within the next commit, or a full disk, can lose it.
+#[utoipa::path(put, path = "/v1/items/{item_id}", tag = "items", params(ItemPath, WaitQuery),
     request_body(content((ItemBody = "application/json"), (ItemUpload = "multipart/form-data"))),
     responses((status = 200, description = "replaced", body = ItemReceiptAnswer),
         (status = 201, description = "created", body = ItemReceiptAnswer),
+        (status = 202, description = "with `wait=false`: it has its place in the queue", body = ItemReceiptAnswer),
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn put_item(
     State(state): State<AppState>,
     Path(ItemPath { item_id }): Path<ItemPath>,
+    Query(WaitQuery { wait }): Query<WaitQuery>,
     request: Request,
 ) -> Result<(StatusCode, Json<ItemReceiptAnswer>), ApiError> {
     let limits = &state.options.limits;
@@ -94,21 +98,25 @@ pub(in crate::api) async fn put_item(
         ApiError::InvalidMultipart(FieldError::new("item", "the part with the item's JSON is missing"))
     })?;
     let body: ItemBody = parse(&document, "")?;
-    let receipt = state.engine.put_item(write_of(body, Some(&item_id), upload.images, limits.item_images)?).await?;
-    Ok(receipt_answer(item_id, receipt))
+    let write = write_of(body, Some(&item_id), upload.images, limits.item_images)?;
+    let wait = wait.unwrap_or(true);
+    let receipt = state.engine.put_item(write, wait).await?;
+    Ok(receipt_answer(item_id, receipt, wait))
 }
 
 /// Change some fields of an item, or its pictures
 ///
 /// The JSON is a merge patch (RFC 7396): `null` clears a field. Pictures, if there are any, replace all of the item's.
-#[utoipa::path(patch, path = "/v1/items/{item_id}", tag = "items", params(ItemPath),
+#[utoipa::path(patch, path = "/v1/items/{item_id}", tag = "items", params(ItemPath, WaitQuery),
     request_body(content((Object = "application/merge-patch+json"), (Object = "application/json"),
         (ItemPatchUpload = "multipart/form-data"))),
     responses((status = 200, description = "changed", body = ItemReceiptAnswer),
+        (status = 202, description = "with `wait=false`: it has its place in the queue", body = ItemReceiptAnswer),
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn patch_item(
     State(state): State<AppState>,
     Path(ItemPath { item_id }): Path<ItemPath>,
+    Query(WaitQuery { wait }): Query<WaitQuery>,
     request: Request,
 ) -> Result<(StatusCode, Json<ItemReceiptAnswer>), ApiError> {
     let limits = &state.options.limits;
@@ -118,13 +126,18 @@ pub(in crate::api) async fn patch_item(
     let _alone = state.patching(&item_id).await;
     let current = state.engine.item(&item_id).ok_or_else(|| EngineError::UnknownItem(item_id.clone()))?;
     let write = write_of(patched(&current.item, patch)?, Some(&item_id), upload.images, limits.item_images)?;
-    let receipt = state.engine.put_item(write).await?;
-    Ok(receipt_answer(item_id, receipt))
+    let wait = wait.unwrap_or(true);
+    let receipt = state.engine.put_item(write, wait).await?;
+    Ok(receipt_answer(item_id, receipt, wait))
 }
 
-fn receipt_answer(item_id: ItemId, receipt: ItemReceipt) -> (StatusCode, Json<ItemReceiptAnswer>) {
+fn receipt_answer(item_id: ItemId, receipt: ItemReceipt, wait: bool) -> (StatusCode, Json<ItemReceiptAnswer>) {
     let ItemReceipt { created, images } = receipt;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    let status = match (wait, created) {
+        (false, _) => StatusCode::ACCEPTED,
+        (true, true) => StatusCode::CREATED,
+        (true, false) => StatusCode::OK,
+    };
     (status, Json(ItemReceiptAnswer { item_id, created, images }))
 }
 

@@ -55,6 +55,7 @@ impl Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_upnext"));
         command.args(["serve", "--bind", "127.0.0.1:0", "--data-dir"]).arg(folder.dir.path());
         for setting in [
+            "store.checkpoint_every_s=0.2",
             "telemetry.log_format=json",
             "telemetry.log_filter=warn,upnext::cli=info",
             // No check may fail because the machine is busy.
