@@ -6,7 +6,7 @@
 //!
 //! A row that cannot be used is counted and reported, and the others go on. The command fails if not a single row got
 //! in, if the file or the server fails, or if it is interrupted. Importing a file again is harmless: items are written
-//! over, events count once (see [`events`]).
+//! over, events count once (see [`events`]). With `--resume` it need not begin again (see [`progress`]).
 
 mod batch;
 mod client;
@@ -15,9 +15,10 @@ mod events;
 mod instant;
 mod items;
 mod outcome;
+mod progress;
 mod source;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
@@ -31,6 +32,7 @@ use self::columns::Columns;
 use self::events::{EventMaker, IdSecret};
 use self::items::{ItemMaker, Pictures};
 use self::outcome::Tally;
+use self::progress::{Done, Progress, Subject};
 use self::source::{Format, Source};
 use super::connection::Connection;
 use super::output::line;
@@ -102,6 +104,10 @@ struct FileArgs {
     /// File for the rows that failed, as JSON lines with row, line, code and reason
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Keep the progress in a small file beside the report (or beside the file, without a report), and go on where an
+    /// interrupted import stopped. Rows that were sent and not yet noted come again, which is harmless
+    #[arg(long)]
+    resume: bool,
 }
 
 impl Import {
@@ -116,23 +122,25 @@ impl Import {
 impl Items {
     fn run(self, common: &Common) -> Result<(), CliError> {
         let source = self.file.open(Kind::Items)?;
-        let tally = Tally::new(Kind::Items, self.file.report.as_deref())?;
-        let pictures = self.images.map(|dir| Pictures::new(dir, self.image_name)).transpose()?;
+        let pictures = self.images.clone().map(|dir| Pictures::new(dir, self.image_name.clone())).transpose()?;
+        let images = self.images.map(|dir| dir.display().to_string()).unwrap_or_default();
+        let way = [self.target.name(common)?, images, self.image_name.join(",")];
+        let job = self.file.job(Kind::Items, &way)?;
         let target = Target::prepare(&self.target, common, Errand::Import)?;
-        let preparer = Preparer::Items(ItemMaker::new(pictures));
-        import(source, preparer, target, tally)
+        job.run(source, Preparer::Items(ItemMaker::new(pictures)), target)
     }
 }
 
 impl Events {
     fn run(self, common: &Common) -> Result<(), CliError> {
         let source = self.file.open(Kind::Events)?;
-        let tally = Tally::new(Kind::Events, self.file.report.as_deref())?;
         let own_secret = self.id_secret_file.as_deref().map(IdSecret::read).transpose()?;
+        let way = [self.target.name(common)?, self.kind.to_string(), self.session_gap_s.to_string()];
+        let job = self.file.job(Kind::Events, &way)?;
         let target = Target::prepare(&self.target, common, Errand::Import)?;
         let secret = own_secret.unwrap_or_else(|| IdSecret::new(target.secret()));
-        let preparer = Preparer::Events(EventMaker::new(self.kind, self.session_gap_s, &secret));
-        import(source, preparer, target, tally)
+        let maker = EventMaker::new(self.kind, self.session_gap_s, &secret);
+        job.run(source, Preparer::Events(maker), target)
     }
 }
 
@@ -140,6 +148,24 @@ impl FileArgs {
     fn open(&self, kind: Kind) -> Result<Source, CliError> {
         let columns = Columns::parse(kind, &self.columns, &self.list_separator).map_err(CliError::Failed)?;
         Source::open(&self.file, self.format, &columns)
+    }
+
+    /// What has to be done, and what an earlier run had done of it. `way` is what was said beside this.
+    fn job(&self, kind: Kind, way: &[String]) -> Result<Job, CliError> {
+        let mut file = self.report.as_ref().unwrap_or(&self.file).as_os_str().to_owned();
+        file.push(".progress");
+        let (progress, done) = if self.resume {
+            let format = format!("{:?}", self.format);
+            let own = [kind.name(), &format, &self.columns.join(","), &self.list_separator];
+            let way: Vec<&str> = own.into_iter().chain(way.iter().map(String::as_str)).collect();
+            let (progress, done) = Progress::open(file.into(), Subject::of(&self.file, &way)?)?;
+            (Some(progress), done)
+        } else {
+            // What this import is about to do, none may go on with.
+            progress::forget(Path::new(&file))?;
+            (None, Done::default())
+        };
+        Ok(Job { tally: Tally::new(kind, self.report.as_deref(), &done)?, progress, done })
     }
 }
 
@@ -150,60 +176,83 @@ fn gap(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Reads, sends and says how it went.
-fn import(source: Source, preparer: Preparer, target: Target, mut tally: Tally) -> Result<(), CliError> {
-    let started = Instant::now();
-    let progress = byte_bar(preparer.kind().name(), source.file_bytes());
-    let outcome = tokio_runtime()?.block_on(async {
-        let running = target.start().await?;
-        let sent = tokio::select! {
-            sent = transfer(source, preparer, &running.connection, &mut tally, &progress) => sent,
-            () = interrupted() => Err(CliError::Failed("interrupted; the same import again goes on".into())),
-        };
-        running.stop().await;
-        sent
-    });
-    progress.finish_and_clear();
-    tally.close()?;
-    // What got in is in, even if the rest failed.
-    line(tally.summary(started.elapsed()));
-    outcome?;
-    if tally.imported_nothing() {
-        return Err(CliError::Failed("not a single row could be imported".into()));
-    }
-    Ok(())
+/// What has to be done, and how far it is.
+struct Job {
+    tally: Tally,
+    /// With `--resume`.
+    progress: Option<Progress>,
+    /// What an earlier run had done.
+    done: Done,
 }
 
-/// Sends one batch at a time, so that events arrive in the file's order, while the next one is being read.
-async fn transfer(
-    mut source: Source,
-    mut preparer: Preparer,
-    connection: &Connection,
-    tally: &mut Tally,
-    progress: &ProgressBar,
-) -> Result<(), CliError> {
-    let (kind, client) = (preparer.kind(), Client::new(connection));
-    let (sender, mut batches) = mpsc::channel::<Result<Batch, CliError>>(READ_AHEAD);
-    let reader = tokio::task::spawn_blocking(move || {
-        loop {
-            let batch = preparer.next_batch(&mut source);
-            let last = !matches!(&batch, Ok(Some(_)));
-            // Nobody receives any more: the import has failed or was interrupted.
-            if batch.transpose().is_some_and(|batch| sender.blocking_send(batch).is_err()) || last {
+impl Job {
+    /// Reads, sends and says how it went.
+    fn run(mut self, source: Source, preparer: Preparer, target: Target) -> Result<(), CliError> {
+        let started = Instant::now();
+        let bar = byte_bar(preparer.kind().name(), source.file_bytes());
+        let outcome = tokio_runtime()?.block_on(async {
+            let running = target.start().await?;
+            let sent = tokio::select! {
+                sent = self.transfer(source, preparer, &running.connection, &bar) => sent,
+                () = interrupted() => Err(CliError::Failed("interrupted; the same import again goes on".into())),
+            };
+            running.stop().await;
+            sent
+        });
+        bar.finish_and_clear();
+        let written = self.tally.flush().and_then(|_| match (self.progress, &outcome) {
+            (None, _) => Ok(()),
+            (Some(progress), Ok(())) => progress.remove(),
+            (Some(mut progress), Err(_)) => progress.save(&mut self.tally),
+        });
+        // What got in is in, even if the rest failed.
+        line(self.tally.summary(started.elapsed()));
+        outcome?;
+        written?;
+        if self.tally.imported_nothing() {
+            return Err(CliError::Failed("not a single row could be imported".into()));
+        }
+        Ok(())
+    }
+
+    /// Sends one batch at a time, so that events arrive in the file's order, while the next one is being read.
+    async fn transfer(
+        &mut self,
+        mut source: Source,
+        mut preparer: Preparer,
+        connection: &Connection,
+        bar: &ProgressBar,
+    ) -> Result<(), CliError> {
+        let (kind, client, done) = (preparer.kind(), Client::new(connection), self.done);
+        let (sender, mut batches) = mpsc::channel::<Result<Batch, CliError>>(READ_AHEAD);
+        let reader = tokio::task::spawn_blocking(move || {
+            if let Err(error) = preparer.skip(&mut source, &done, || !sender.is_closed()) {
+                // Nobody receives any more, and nobody wants to know.
+                let _ = sender.blocking_send(Err(error));
                 return;
             }
+            loop {
+                let batch = preparer.next_batch(&mut source);
+                let last = !matches!(&batch, Ok(Some(_)));
+                // Nobody receives any more: the import has failed or was interrupted.
+                if batch.transpose().is_some_and(|batch| sender.blocking_send(batch).is_err()) || last {
+                    return;
+                }
+            }
+        });
+        while let Some(batch) = batches.recv().await {
+            let Batch { rows, refused, last_row, file_bytes } = batch?;
+            let ends = if rows.is_empty() { Vec::new() } else { client.send(kind, &rows).await? };
+            // From here on nothing waits, so that an interruption finds all of a batch counted or nothing.
+            self.tally.refused(refused, bar)?;
+            self.tally.sent(&rows, ends, bar)?;
+            if let Some(progress) = &mut self.progress {
+                progress.note(last_row, file_bytes, &mut self.tally)?;
+            }
+            bar.set_position(file_bytes);
         }
-    });
-    while let Some(batch) = batches.recv().await {
-        let Batch { rows, refused, file_bytes } = batch?;
-        tally.refused(refused, progress)?;
-        if !rows.is_empty() {
-            let ends = client.send(kind, &rows).await?;
-            tally.sent(&rows, ends, progress)?;
-        }
-        progress.set_position(file_bytes);
+        reader.await.map_err(|e| CliError::Failed(format!("the file could not be read to its end: {e}")))
     }
-    reader.await.map_err(|e| CliError::Failed(format!("the file could not be read to its end: {e}")))
 }
 
 /// A bar over the bytes of the file: how many rows there are is known only at its end.

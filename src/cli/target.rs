@@ -49,7 +49,6 @@ pub(super) enum Errand {
 /// A server, not yet started if it is our own.
 pub(super) struct Target {
     place: Place,
-    name: String,
     secret: Vec<u8>,
 }
 
@@ -79,6 +78,15 @@ impl TargetArgs {
             Place::Remote(connection) => Ok(Some(connection)),
             Place::Own(..) => Ok(None),
         }
+    }
+
+    /// The server's address, or where the data folder is.
+    pub(super) fn name(&self, common: &Common) -> Result<String, CliError> {
+        if let Some(url) = &self.url {
+            return Ok(url.trim_end_matches('/').to_owned());
+        }
+        let dir = common.settings()?.data_dir;
+        Ok(std::path::absolute(&dir).unwrap_or(dir).display().to_string())
     }
 }
 
@@ -118,7 +126,7 @@ impl Target {
         // Without a key there is nothing to keep secret from anybody who can reach the server.
         let secret = key.as_deref().unwrap_or_default().as_bytes().to_vec();
         let connection = Connection::new(builder, url, key.as_deref())?;
-        Ok(Self { name: connection.base().to_owned(), place: Place::Remote(connection), secret })
+        Ok(Self { place: Place::Remote(connection), secret })
     }
 
     fn own(common: &Common, errand: Errand) -> Result<Self, CliError> {
@@ -142,13 +150,7 @@ impl Target {
         let app = App::build(settings, Arc::new(SystemClock), progress_log())?;
         let label = UserId::new("upnext import ids").map_err(|e| CliError::Failed(e.to_string()))?;
         let secret = app.user_key(&label).0.to_vec();
-        let name = std::fs::canonicalize(&dir).unwrap_or(dir).display().to_string();
-        Ok(Self { place: Place::Own(Box::new(app), key), name, secret })
-    }
-
-    /// The server's address or the data folder.
-    pub(super) fn name(&self) -> &str {
-        &self.name
+        Ok(Self { place: Place::Own(Box::new(app), key), secret })
     }
 
     /// What only those know who may write there: the key, or the user secret's child.

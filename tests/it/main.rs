@@ -8,6 +8,7 @@ mod architecture;
 mod certificates;
 mod export;
 mod frames;
+mod import;
 mod items;
 mod keys;
 mod kill;

@@ -12,7 +12,8 @@ use crate::support::{Server, Setup, World, list, number, run, text};
 
 fn events(server: &Server, world: &World, from: usize, count: usize) -> Vec<serde_json::Value> {
     let event = |n: usize| {
-        let mut event = click(&format!("s-{}", n % 7), world.id(n % 24), server.now().plus_seconds(n as f64 / 10.0 - 500.0));
+        let mut event =
+            click(&format!("s-{}", n % 7), world.id(n % 24), server.now().plus_seconds(n as f64 / 10.0 - 500.0));
         (event["event_id"], event["user_id"]) = (json!(format!("event-{n}")), json!(format!("user-{}", n % 5)));
         event
     };

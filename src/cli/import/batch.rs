@@ -3,6 +3,7 @@
 use super::events::EventMaker;
 use super::items::ItemMaker;
 use super::outcome::Failure;
+use super::progress::Done;
 use super::source::{Place, Source};
 use crate::cli::CliError;
 
@@ -53,7 +54,9 @@ pub(super) struct Prepared {
 pub(super) struct Batch {
     pub(super) rows: Vec<Prepared>,
     pub(super) refused: Vec<Failure>,
-    /// How much of the file was read for it.
+    /// The number of its last row.
+    pub(super) last_row: u64,
+    /// Where in the file that ends.
     pub(super) file_bytes: u64,
 }
 
@@ -95,6 +98,75 @@ impl Preparer {
             }
         }
         let over = rows.is_empty() && refused.is_empty();
-        Ok((!over).then(|| Batch { rows, refused, file_bytes: source.position_bytes() }))
+        let (last_row, file_bytes) = (source.rows_read(), source.position_bytes());
+        Ok((!over).then(|| Batch { rows, refused, last_row, file_bytes }))
+    }
+
+    /// Reads what an earlier run had done and sends none of it. Rows without a session belong to the one of the rows
+    /// before them, so that those have to be seen.
+    /// Ends early once nobody wants it any more.
+    pub(super) fn skip(
+        &mut self,
+        source: &mut Source,
+        done: &Done,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<(), CliError> {
+        while source.rows_read() < done.rows {
+            if !is_wanted() {
+                return Ok(());
+            }
+            let Some(row) = source.next_row()? else { break };
+            if let (Self::Events(maker), Ok(fields)) = (&mut *self, row.fields) {
+                // Why a row cannot be used was said when it was its turn.
+                let _ = maker.complete(row.place.row, fields);
+            }
+        }
+        if done.rows > 0 && (source.rows_read(), source.position_bytes()) != (done.rows, done.bytes) {
+            return Err(CliError::Failed("the file has changed since the import was interrupted".into()));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::columns::Columns;
+    use super::super::events::IdSecret;
+    use super::*;
+    use crate::domain::EventKind;
+
+    fn open(file: &Path) -> (Source, Preparer) {
+        let columns = Columns::parse(Kind::Events, &[], "|").unwrap();
+        let maker = EventMaker::new(EventKind::Click, 60.0, &IdSecret::new(b"secret"));
+        (Source::open(file, None, &columns).unwrap(), Preparer::Events(maker))
+    }
+
+    fn rest(source: &mut Source, preparer: &mut Preparer) -> Vec<String> {
+        let rows = preparer.next_batch(source).unwrap().map(|batch| batch.rows).unwrap_or_default();
+        rows.into_iter().map(|row| String::from_utf8(row.json).unwrap()).collect()
+    }
+
+    #[test]
+    fn rows_that_are_skipped_still_count_for_those_behind_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.csv");
+        let text: String = (0..6).map(|n| format!("u,item {n},{}\n", 1_000 + n * 50)).collect();
+        std::fs::write(&file, format!("user_id,item_id,occurred_at\n{text}")).unwrap();
+        let (mut source, mut preparer) = open(&file);
+        let whole = rest(&mut source, &mut preparer);
+        let done = Done { rows: 4, bytes: 28 + 4 * 14, ..Done::default() };
+        let (mut source, mut preparer) = open(&file);
+        preparer.skip(&mut source, &done, || true).unwrap();
+        assert_eq!(rest(&mut source, &mut preparer), whole[4..], "the same session, and the same ids");
+        // Another length of what was done gives a change away, wherever it is.
+        let (mut source, mut preparer) = open(&file);
+        assert!(preparer.skip(&mut source, &Done { bytes: 83, ..done }, || true).is_err());
+        let (mut source, mut preparer) = open(&file);
+        assert!(preparer.skip(&mut source, &Done { rows: 7, ..done }, || true).is_err());
+        let (mut source, mut preparer) = open(&file);
+        preparer.skip(&mut source, &done, || false).unwrap();
+        assert_eq!(source.rows_read(), 0, "nobody wants it");
     }
 }

@@ -29,10 +29,11 @@ const ITEM_FIELDS: [(&str, Cell); 10] = [
     ("available_from", Cell::Instant),
     ("available_until", Cell::Instant),
 ];
-const EVENT_FIELDS: [(&str, Cell); 11] = [
+const EVENT_FIELDS: [(&str, Cell); 12] = [
     ("event_id", Cell::Text),
     ("session_id", Cell::Text),
     ("user_id", Cell::Text),
+    ("user_key", Cell::Text),
     ("item_id", Cell::Text),
     ("type", Cell::Text),
     ("occurred_at", Cell::Instant),

@@ -59,7 +59,7 @@ pub(super) struct Place {
 #[derive(Debug)]
 enum Rows {
     Table { reader: Box<csv::Reader<Metered>>, record: StringRecord, columns: Bound },
-    Lines { reader: BufReader<Metered>, line: u64, buffer: Vec<u8> },
+    Lines { reader: BufReader<Metered>, line: u64, read_bytes: u64, buffer: Vec<u8> },
 }
 
 impl Source {
@@ -100,7 +100,7 @@ impl Source {
             }
             Format::Jsonl => {
                 let reader = BufReader::with_capacity(READ_BUFFER_BYTES, metered);
-                Rows::Lines { reader, line: 0, buffer: Vec::new() }
+                Rows::Lines { reader, line: 0, read_bytes: 0, buffer: Vec::new() }
             }
         };
         Ok(Self { file: file.to_owned(), file_bytes, rows, meter, number: 0 })
@@ -111,9 +111,17 @@ impl Source {
         self.file_bytes
     }
 
-    /// How much of it has been read.
+    /// Where in the file the last row that was read ends.
     pub(super) fn position_bytes(&self) -> u64 {
-        self.meter.read_bytes.load(Ordering::Relaxed)
+        match &self.rows {
+            Rows::Table { reader, .. } => reader.position().byte(),
+            Rows::Lines { read_bytes, .. } => *read_bytes,
+        }
+    }
+
+    /// The number of the last row that was read; 0 before the first.
+    pub(super) fn rows_read(&self) -> u64 {
+        self.number
     }
 
     /// The next row; `None` at the end. Only a file that cannot be read is an error.
@@ -121,7 +129,7 @@ impl Source {
         self.meter.row_begins();
         let read = match &mut self.rows {
             Rows::Table { reader, record, columns } => table_row(reader, record, columns),
-            Rows::Lines { reader, line, buffer } => line_row(reader, line, buffer),
+            Rows::Lines { reader, line, read_bytes, buffer } => line_row(reader, line, read_bytes, buffer),
         };
         let Some((line, fields)) = read.map_err(CliError::io(self.file.display()))? else { return Ok(None) };
         self.number += 1;
@@ -159,13 +167,19 @@ fn table_row(
     }
 }
 
-fn line_row(reader: &mut BufReader<Metered>, line: &mut u64, buffer: &mut Vec<u8>) -> io::Result<Option<Parsed>> {
+fn line_row(
+    reader: &mut BufReader<Metered>,
+    line: &mut u64,
+    read_bytes: &mut u64,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<Parsed>> {
     loop {
         buffer.clear();
         if reader.read_until(b'\n', buffer)? == 0 {
             return Ok(None);
         }
         *line += 1;
+        *read_bytes += buffer.len() as u64;
         if *line == 1 && buffer.starts_with(b"\xef\xbb\xbf") {
             buffer.drain(..3);
         }
