@@ -21,6 +21,7 @@ use upnext::domain::{
 };
 use upnext::engine::{Progress, Step};
 use upnext::inference::Manifest;
+use upnext::security::UserHasher;
 use upnext::store::{ImageRecord, ItemRecord, Snapshots, Store};
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -164,7 +165,7 @@ fn start(settings: &Settings, what: &str) -> Result<App, Failure> {
 }
 
 fn heavy_user(settings: &Settings) -> Result<UserKey, Failure> {
-    Ok(App::prepare(settings.clone(), Arc::new(SystemClock))?.user_key(&UserId::new("somebody")?))
+    Ok(UserHasher::open(&settings.data_dir, None)?.user_key(&UserId::new("somebody")?))
 }
 
 fn model_id() -> Result<String, Failure> {

@@ -89,7 +89,8 @@ pub(super) fn recover(
     let mut foreign: BTreeSet<ItemId> = BTreeSet::new();
     let mut broken_off = false;
     let mut tell = |step, done: u64, total| {
-        broken_off = broken_off || (done % PROGRESS_EVERY == 0 && progress(Progress { step, done, total }).is_break());
+        broken_off =
+            broken_off || (done.is_multiple_of(PROGRESS_EVERY) && progress(Progress { step, done, total }).is_break());
         if broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
 

@@ -366,8 +366,8 @@ impl Store {
         let time = u64::try_from(time.0).unwrap_or(0);
         let table = self.core().read(LOG_TIMES)?;
         // Entries of the minute before stand behind the row before.
-        let rows = table.range(..=time).map_err(|e| self.core().failed(e))?;
-        let row = rows.rev().next().transpose().map_err(|e| self.core().failed(e))?;
+        let mut rows = table.range(..=time).map_err(|e| self.core().failed(e))?;
+        let row = rows.next_back().transpose().map_err(|e| self.core().failed(e))?;
         Ok(row.map_or(0, |(_, first)| first.value()))
     }
 

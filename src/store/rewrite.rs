@@ -47,7 +47,7 @@ pub(super) fn copy(
     let log = view.open_table(LOG)?;
     copied.sequence = log.last()?.map_or(0, |(sequence, _)| sequence.value());
     let total = log.len()? + view.open_table(CATALOGUE)?.len()?;
-    let mut batch = Batch::new(into);
+    let batch = Batch::new(into);
     batch.rows(log.iter()?, |tables, sequence: u64, record: &[u8]| {
         copied.entries += 1;
         if copied.entries % 1000 == 0 {
@@ -119,7 +119,7 @@ impl<'d> Batch<'d> {
     }
 
     fn rows<K: redb::Key + 'static, V: redb::Value + 'static>(
-        &mut self,
+        &self,
         mut rows: redb::Range<'_, K, V>,
         mut write: impl for<'a> FnMut(&mut Tables<'_>, K::SelfType<'a>, V::SelfType<'a>) -> Result<(), redb::StorageError>,
     ) -> Result<(), redb::Error> {

@@ -99,7 +99,7 @@ impl Preparer {
         }
         let over = rows.is_empty() && refused.is_empty();
         let (last_row, file_bytes) = (source.rows_read(), source.position_bytes());
-        Ok((!over).then(|| Batch { rows, refused, last_row, file_bytes }))
+        Ok((!over).then_some(Batch { rows, refused, last_row, file_bytes }))
     }
 
     /// Reads what an earlier run had done and sends none of it. Rows without a session belong to the one of the rows
