@@ -163,12 +163,12 @@ impl Codec {
 
     /// The key under which an event's id is remembered.
     ///
-    /// Of a UUID that begins with the time the first six bytes, which are that time, stay as they are: the keys of events
+    /// Of a UUID of version 7, or of version 8 as imports make them, the first six bytes, which are its time, stay as they are: the keys of events
     /// that come together then lie side by side in the table, and a commit touches few of its pages.
     pub(super) fn event_key(&self, id: &EventId) -> BlindId {
         let mut key = self.blind.id(b"event", id.as_str());
         if let Ok(uuid) = uuid::Uuid::try_parse(id.as_str())
-            && uuid.get_version_num() == 7
+            && matches!(uuid.get_version_num(), 7 | 8)
         {
             key[..6].copy_from_slice(&uuid.as_bytes()[..6]);
         }

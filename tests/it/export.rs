@@ -176,6 +176,45 @@ fn only_administrators_may_take_everything_out() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+#[test]
+fn a_few_exports_are_sent_at_a_time_and_more_are_told_to_wait() {
+    let server = Setup::default().start();
+    run(async {
+        let client = server.client();
+        // More than the buffers between here and there hold.
+        let description = "x".repeat(19_000);
+        let line = |n: u32| json!({"item_id": format!("item-{n:04}"), "description": description}).to_string() + "\n";
+        for first in [0, 150, 300, 450] {
+            let lines: String = (first..first + 150).map(line).collect();
+            client.post_bytes("/v1/items/batch", "application/x-ndjson", lines).await.ok();
+        }
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            // A connection each: on one, those that are not read would leave the others no room.
+            let answer = server.client().request("GET", "/v1/items/export").send().await.unwrap();
+            assert_eq!(answer.status(), 200);
+            open.push(answer);
+        }
+        let refused = client.get("/v1/items/export").await;
+        assert_eq!((refused.problem(), refused.header("retry-after")), ((503, "busy".into()), "5"));
+        // One is read to its end, the others are left: there is room again.
+        let whole = open.pop().unwrap().text().await.unwrap();
+        assert_eq!(rows(&whole).len(), 600);
+        drop(open);
+        for _ in 0..4 {
+            let mut status = 0;
+            for _ in 0..400 {
+                status = client.get("/v1/items/export?limit=1").await.status;
+                if status == 200 {
+                    break;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+            }
+            assert_eq!(status, 200);
+        }
+    });
+}
+
 /// Exports with the program.
 pub(crate) fn export(server: &Server, what: &str, out: &Path, more: &[&str]) -> String {
     let words = ["export", what, "--out", &out.display().to_string()].map(str::to_owned).into_iter();

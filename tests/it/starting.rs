@@ -182,7 +182,7 @@ fn a_start_that_is_told_to_stop_breaks_off_and_hurts_nothing() {
         assert!(held.heard.iter().all(|at| at.step == Step::Log && at.done == 0), "the start went on");
     });
     // The database was closed, and everything is in it.
-    let app = App::build(stopped.settings.clone(), stopped.clock.clone(), |_| ControlFlow::Continue(())).unwrap();
+    let app = App::build(stopped.settings, stopped.clock, |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((app.recovered().items, app.recovered().checkpoint, app.recovered().events), (24, 30, 0));
     app.stop();
 }
