@@ -3,11 +3,13 @@
 //! Starts a server of its own with a made-up catalogue (or drives one that runs), lets simulated viewers ask as fast as
 //! they get answers, one connection each, and prints throughput, latencies, errors and what the server cost. With
 //! frames it also measures, in the same run and with the same model, workers and threads, what the model does alone, and
-//! what the other stages take on one thread: the most that any server on this machine could reach.
+//! what the other stages take on one thread: the most that any server on this machine could reach. For durable events
+//! there is a mode of its own, which measures the disk in the same run.
 //!
 //! Viewers and server share the machine; the report says how much processor time each took.
 
 mod drive;
+mod durability;
 mod frames;
 mod model;
 mod process;
@@ -44,6 +46,8 @@ pub(crate) enum Mode {
     Lists,
     /// Events only
     Events,
+    /// Events only, from several numbers of clients and in batches of several sizes, beside the disk alone and Redis
+    Durability,
 }
 
 /// Drives a server and says how it did
@@ -89,6 +93,15 @@ pub(crate) struct Args {
     /// Events in one request of the mode `events`
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..=1000))]
     events_per_request: u16,
+    /// With durability: numbers of clients
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    clients: Vec<u16>,
+    /// With durability: numbers of events in a request
+    #[arg(long, value_delimiter = ',', default_value = "1,100,1000", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    batches: Vec<u16>,
+    /// With durability: event ids by chance only, instead of ids that begin with the time
+    #[arg(long)]
+    random_ids: bool,
     /// Speak HTTP/2 instead of HTTP/1.1
     #[arg(long)]
     http2: bool,
@@ -120,6 +133,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<String, Failure> {
     let Some(mode) = args.mode.filter(|_| !args.test) else {
         report::check()?;
+        durability::check()?;
         return Ok("nothing was measured; name a mode, for example `cargo bench --bench load -- frames`\n".into());
     };
     // The provider may be set already; either way there is one afterwards.
@@ -135,8 +149,16 @@ fn run(args: &Args) -> Result<String, Failure> {
         (None, Some(url)) => Address::of(url, args.key_file.as_deref(), args.cacert.as_deref())?,
         (None, None) => return Err("there is no server".into()),
     };
+    tokio.block_on(unless_interrupted(address.wait_until_ready()))?;
     if let Some(own) = &own {
         tokio.block_on(unless_interrupted(own.fill(&world)))?;
+    }
+
+    if mode == Mode::Durability {
+        let own = own.as_ref().ok_or("durability is measured on a server of this program's own")?;
+        let report = durability::run(args, own, world.item_ids())?;
+        write_json(args, &report)?;
+        return Ok(report.text());
     }
 
     let model = (mode == Mode::Frames && args.model_s > 0.0).then(|| model::Alone::load(args)).transpose()?;
@@ -164,10 +186,15 @@ fn run(args: &Args) -> Result<String, Failure> {
         _ => None,
     };
     let report = Report::new(args, mode, frames.len(), measured, alone);
-    if let Some(file) = &args.json {
-        std::fs::write(file, serde_json::to_vec_pretty(&report)?)?;
-    }
+    write_json(args, &report)?;
     Ok(report.text())
+}
+
+fn write_json(args: &Args, report: &impl serde::Serialize) -> Result<(), Failure> {
+    match &args.json {
+        Some(file) => Ok(std::fs::write(file, serde_json::to_vec_pretty(report)?)?),
+        None => Ok(()),
+    }
 }
 
 fn frames_of(args: &Args, world: &World) -> Result<Vec<Frame>, Failure> {

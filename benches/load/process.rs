@@ -34,3 +34,12 @@ pub(crate) fn usage(id: u32) -> Option<Usage> {
         resident_peak_bytes: kilobytes("VmHWM:")? * 1024,
     })
 }
+
+/// Processor seconds of all processes of this machine, and what a host took away from it, since it was started.
+pub(crate) fn machine_cpu_s() -> Option<f64> {
+    let stat = fs::read_to_string("/proc/stat").ok()?;
+    let ticks: Vec<f64> = stat.lines().next()?.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal
+    let [user, nice, system, _, _, irq, softirq, steal, ..] = ticks.as_slice() else { return None };
+    Some((user + nice + system + irq + softirq + steal) / TICKS_PER_SECOND)
+}

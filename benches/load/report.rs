@@ -39,12 +39,12 @@ pub(crate) struct Report {
 
 /// How long requests of one kind took, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-struct Latency {
-    requests: u64,
-    p50_ms: f64,
-    p90_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
+pub(crate) struct Latency {
+    pub(crate) requests: u64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p90_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) max_ms: f64,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -106,6 +106,7 @@ impl Report {
                 Mode::Frames => "frames",
                 Mode::Lists => "lists",
                 Mode::Events => "events",
+                Mode::Durability => "durability",
             },
             viewers: args.concurrency,
             items: args.items,
@@ -185,7 +186,7 @@ impl Report {
 }
 
 impl Latency {
-    fn of(mut us: Vec<u32>) -> Option<Self> {
+    pub(crate) fn of(mut us: Vec<u32>) -> Option<Self> {
         us.sort_unstable();
         // The nearest rank: the least value that so large a share does not exceed.
         let at = |share: f64| {
@@ -202,7 +203,7 @@ impl Latency {
     }
 }
 
-fn processors() -> usize {
+pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

@@ -26,8 +26,8 @@ const MARK: &str = "load-items";
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
     pub(crate) base: String,
-    headers: HeaderMap,
-    certificate: Option<Vec<u8>>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) certificate: Option<Vec<u8>>,
 }
 
 impl Address {
@@ -59,6 +59,18 @@ impl Address {
             builder = builder.tls_certs_only(reqwest::Certificate::from_pem_bundle(pem)?);
         }
         Ok(builder.build()?)
+    }
+
+    /// Waits until it can do its work: a server may listen before.
+    pub(crate) async fn wait_until_ready(&self) -> Result<(), Failure> {
+        let (client, until) = (self.client(true)?, Instant::now() + START_TIMEOUT);
+        while client.get(format!("{}/readyz", self.base)).send().await?.status() != StatusCode::OK {
+            if Instant::now() > until {
+                return Err("the server is not ready".into());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
     }
 
     /// Sends `body` and waits as long as the server asks to.
@@ -139,6 +151,11 @@ impl OwnServer {
 
     pub(crate) fn process_id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where its data is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Gives it the catalogue, unless the folder has it from an earlier run.

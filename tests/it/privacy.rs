@@ -248,7 +248,7 @@ fn no_log_line_and_no_metric_names_a_person() {
             }
             let good = json!({"type": "click", "session_id": "s", "item_id": "i", "user_id": PERSON});
             let bad = json!({"type": "none", "session_id": "s", "item_id": "i", "user_id": PERSON});
-            client.tell(&[good.clone()]).await;
+            client.tell(&[good]).await;
             client.post("/v1/events", &json!({"events": [bad]})).await;
             client.post("/v1/recommendations", &json!({"session_id": "s", "user_id": PERSON})).await;
             client.get(&format!("/v1/recommendations?session_id=s&user_id={PERSON}&count=none")).await;
