@@ -5,7 +5,7 @@
 //! directions are kept at both ends, so that everything about an item is found in its own list.
 //!
 //! A list is worth what it was at its latest change: it fades when something new is said about its item, not while
-//! nobody says anything. Time goes in steps of a sixteenth of the half-life, and an engagement counts by the step that
+//! nobody says anything. Time goes in steps of a twentieth of the half-life, and an engagement counts by the step that
 //! it falls into, whenever it arrives.
 //!
 //! What may be lost: when a list is full, a new link replaces the lightest one (the space-saving idea of Metwally,
@@ -29,7 +29,7 @@ const STEP_DECAY: f32 = 0.7;
 const NEGLIGIBLE: f32 = 0.001;
 
 /// How many steps of time a half-life has.
-const STEPS_PER_HALF_LIFE: f64 = 16.0;
+const STEPS_PER_HALF_LIFE: f64 = 20.0;
 
 /// Links between items.
 #[derive(Debug)]

@@ -42,9 +42,10 @@ impl StateWriter {
 
     /// Appends numbers one after the other; their [count](Self::count) must be known otherwise.
     pub fn u32s(&mut self, values: &[u32]) {
-        self.0.reserve(values.len() * 4);
-        for value in values {
-            self.0.extend_from_slice(&value.to_le_bytes());
+        let start = self.0.len();
+        self.0.resize(start + values.len() * 4, 0);
+        for (bytes, value) in self.0[start..].chunks_exact_mut(4).zip(values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
         }
     }
 

@@ -4,7 +4,7 @@
 //! A list is then dated back to its latest change by others, and is worth again what it was then.
 //!
 //! Not exact: links that were squeezed out of full lists, or had become negligible, because of the engagement do not
-//! come back; a list that the person alone has changed in the eight latest steps of time stays dated by the last of
+//! come back; a list that the person alone has changed in the 32 latest steps of time stays dated by the last of
 //! these; what others contributed counts as nothing where it is a ten-thousandth of what the person did.
 
 use super::{Links, MAX_ITEMS, worth};
@@ -128,7 +128,7 @@ mod tests {
         forgot.forget(&mine);
         for item in [1, 2] {
             let (never, forgot) = (never.of(ItemNo(item)).unwrap(), forgot.of(ItemNo(item)).unwrap());
-            assert_eq!((&never.others, never.touches), (&forgot.others, forgot.touches));
+            assert_eq!((&never.others, &never.touches), (&forgot.others, &forgot.touches));
             assert!((never.count - forgot.count).abs() < 1e-5, "{never:?} {forgot:?}");
             assert!(never.sums.iter().zip(&forgot.sums).all(|(a, b)| (a - b).abs() < 1e-5), "{never:?} {forgot:?}");
         }

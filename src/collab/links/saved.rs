@@ -29,18 +29,25 @@ impl Links {
         to.u32s(self.horizons.seconds());
         to.count(self.items.len());
         let stride = self.stride();
+        let (mut masks, mut present) = (Vec::new(), Vec::new());
         for own in &self.items {
             to.f32(own.count);
-            to.u32(0);
+            to.u32(own.cursor);
             own.touches.save(to);
             to.count(own.others.len());
             to.u32s(&own.others);
+            masks.clear();
+            present.clear();
             for sums in own.sums.chunks_exact(stride) {
-                to.u16(bits(sums));
+                let mut mask = 0_u16;
+                for (place, sum) in sums.iter().enumerate().filter(|&(_, &sum)| sum != 0.0) {
+                    mask |= 1 << place;
+                    present.push(sum.to_bits());
+                }
+                masks.extend_from_slice(&mask.to_le_bytes());
             }
-            for &sum in own.sums.iter().filter(|&&sum| sum != 0.0) {
-                to.f32(sum);
-            }
+            to.bytes(&masks);
+            to.u32s(&present);
         }
     }
 
@@ -91,13 +98,13 @@ impl Links {
         let touches = Touches::load(from)?;
         let length = from.count(LINK_BYTES, usize::MAX)?;
         let others: Vec<u32> = from.u32s(length)?.collect();
-        let masks = from.bytes(length * 2)?;
+        let masks = from.bytes(length * 2)?.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]]));
+        if masks.clone().any(|mask| mask == 0 || u32::from(mask) >> stride != 0) {
+            return Err(LoadError::Damaged("a link has the wrong sums"));
+        }
+        let mut present = from.u32s(masks.clone().map(|mask| mask.count_ones() as usize).sum())?;
         let mut sums = Vec::with_capacity(length * stride);
-        for mask in masks.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]])) {
-            if mask == 0 || u32::from(mask) >> stride != 0 {
-                return Err(LoadError::Damaged("a link has the wrong sums"));
-            }
-            let mut present = from.u32s(mask.count_ones() as usize)?;
+        for mask in masks {
             for place in 0..stride {
                 let bits = if mask >> place & 1 == 1 { present.next() } else { None };
                 sums.push(bits.map_or(0.0, f32::from_bits));
@@ -108,9 +115,4 @@ impl Links {
         }
         Ok(ItemLinks { others, sums, count, touches, cursor })
     }
-}
-
-/// A bit for each sum that is not zero, the first sum lowest.
-fn bits(sums: &[f32]) -> u16 {
-    sums.iter().enumerate().fold(0, |bits, (place, &sum)| bits | u16::from(sum != 0.0) << place)
 }

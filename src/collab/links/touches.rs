@@ -3,58 +3,63 @@
 use crate::domain::{LoadError, StateReader, StateWriter};
 
 /// How many steps are kept. A list is dated by its latest one, so older ones only matter once all later ones have been
-/// taken back.
-const KEPT: usize = 8;
+/// taken back: when one person alone has come back to an item in so many steps.
+const KEPT: usize = 32;
 
-/// The latest steps of time in which a list changed, and how often in each: latest first, unused entries last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Touches([Touch; KEPT]);
+/// The latest steps of time in which a list changed, and how often in each; the latest last.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Touches(Vec<Touch>);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Touch {
     step: i32,
-    /// 0 marks an unused entry.
     times: u32,
 }
 
 impl Touches {
     /// The latest step; `None` if nothing was ever noted.
     pub(super) fn latest(&self) -> Option<i32> {
-        (self.0[0].times > 0).then_some(self.0[0].step)
-    }
-
-    /// Notes a change in `step`. One that is older than all that are kept is passed over.
-    pub(super) fn add(&mut self, step: i32) {
-        let place = self.0.iter().position(|touch| touch.times == 0 || touch.step <= step);
-        let Some(place) = place else { return };
-        let touch = &mut self.0[place];
-        if touch.times > 0 && touch.step == step {
-            touch.times = touch.times.saturating_add(1);
-        } else {
-            self.0[place..].rotate_right(1);
-            self.0[place] = Touch { step, times: 1 };
-        }
-    }
-
-    /// Takes a change in `step` back, if it is still kept.
-    pub(super) fn take(&mut self, step: i32) {
-        let Some(place) = self.0.iter().position(|touch| touch.times > 0 && touch.step == step) else { return };
-        self.0[place].times -= 1;
-        if self.0[place].times == 0 {
-            self.0[place] = Touch::default();
-            self.0[place..].rotate_left(1);
-        }
+        self.0.last().map(|touch| touch.step)
     }
 
     /// The oldest step that is kept.
     pub(super) fn oldest(&self) -> Option<i32> {
-        self.0.iter().rev().find(|touch| touch.times > 0).map(|touch| touch.step)
+        self.0.first().map(|touch| touch.step)
     }
 
-    /// Writes the used entries down.
+    /// Notes a change in `step`. One that is older than all that are kept is passed over if no more can be.
+    pub(super) fn add(&mut self, step: i32) {
+        let after = self.0.iter().rposition(|touch| touch.step <= step);
+        if let Some(place) = after
+            && self.0[place].step == step
+        {
+            self.0[place].times = self.0[place].times.saturating_add(1);
+            return;
+        }
+        let mut place = after.map_or(0, |place| place + 1);
+        if self.0.len() == KEPT {
+            if place == 0 {
+                return;
+            }
+            self.0.remove(0);
+            place -= 1;
+        }
+        self.0.insert(place, Touch { step, times: 1 });
+    }
+
+    /// Takes a change in `step` back, if it is still kept.
+    pub(super) fn take(&mut self, step: i32) {
+        let Some(place) = self.0.iter().rposition(|touch| touch.step == step) else { return };
+        self.0[place].times -= 1;
+        if self.0[place].times == 0 {
+            self.0.remove(place);
+        }
+    }
+
+    /// Writes everything down.
     pub(super) fn save(&self, to: &mut StateWriter) {
-        to.u8(self.0.iter().filter(|touch| touch.times > 0).count() as u8);
-        for touch in self.0.iter().filter(|touch| touch.times > 0) {
+        to.u8(self.0.len() as u8);
+        for touch in &self.0 {
             to.i32(touch.step);
             to.u32(touch.times);
         }
@@ -62,13 +67,17 @@ impl Touches {
 
     /// Reads what [`save`](Self::save) wrote.
     pub(super) fn load(from: &mut StateReader<'_>) -> Result<Self, LoadError> {
-        let mut touches = Self::default();
-        let used = touches.0.get_mut(..usize::from(from.u8()?)).ok_or(DISORDER)?;
-        for touch in &mut *used {
-            *touch = Touch { step: from.i32()?, times: from.u32()? };
+        let count = usize::from(from.u8()?);
+        if count > KEPT {
+            return Err(DISORDER);
         }
-        let good = used.iter().all(|touch| touch.times > 0) && used.windows(2).all(|pair| pair[0].step > pair[1].step);
-        if good { Ok(touches) } else { Err(DISORDER) }
+        let mut touches = Vec::with_capacity(count);
+        for _ in 0..count {
+            touches.push(Touch { step: from.i32()?, times: from.u32()? });
+        }
+        let good =
+            touches.iter().all(|touch| touch.times > 0) && touches.windows(2).all(|pair| pair[0].step < pair[1].step);
+        if good { Ok(Self(touches)) } else { Err(DISORDER) }
     }
 }
 
@@ -105,17 +114,17 @@ mod tests {
     #[test]
     fn the_oldest_gives_way() {
         let mut touches = Touches::default();
-        for step in [-1, 3, 1, 2, 4, 0, 9, 6, 8, 7, -2] {
+        for step in (0..KEPT as i32 + 5).filter(|step| step % 10 != 9).chain([9, -1, 29]) {
             touches.add(step);
         }
-        assert_eq!((touches.latest(), touches.oldest()), (Some(9), Some(1)));
+        assert_eq!((touches.latest(), touches.oldest(), touches.0.len()), (Some(KEPT as i32 + 4), Some(4), KEPT));
         let mut writer = StateWriter::new(*b"test", 1, 0);
         touches.save(&mut writer);
         assert_eq!(load(&writer.finish()[8..]), Ok(touches));
         assert_eq!(load(&[0]), Ok(Touches::default()));
         let two =
             |first: u8, second: u8, times: u8| load(&[2, first, 0, 0, 0, 1, 0, 0, 0, second, 0, 0, 0, times, 0, 0, 0]);
-        assert!(two(2, 1, 1).is_ok());
-        assert!(two(1, 2, 1).is_err() && two(2, 2, 1).is_err() && two(2, 1, 0).is_err() && load(&[9; 80]).is_err());
+        assert!(two(1, 2, 1).is_ok());
+        assert!(two(2, 1, 1).is_err() && two(2, 2, 1).is_err() && two(1, 2, 0).is_err() && load(&[9; 80]).is_err());
     }
 }
