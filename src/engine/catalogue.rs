@@ -124,7 +124,6 @@ impl Catalogue {
 }
 
 /// What outlives the process.
-#[allow(dead_code, reason = "nothing calls it yet")]
 impl Catalogue {
     /// A catalogue without items in which the ids have the numbers that were [saved](Self::save_numbers).
     pub(super) fn with_numbers(max_ids: usize, bytes: &[u8]) -> Result<Self, LoadError> {

@@ -18,8 +18,11 @@ use crate::domain::{Event, ItemNo, SessionId, Timestamp, UserKey};
 use crate::session::{SessionLimits, SessionTable};
 use crate::store::LogEntry;
 
-/// Entries that are read, and taken back, at a time.
+/// Entries that are read at a time.
 const ENTRIES_AT_A_TIME: usize = 2_000;
+
+/// Engagements before one that are remembered with it: more than are ever linked, unless many come late.
+const HISTORY: usize = 16;
 
 /// What was erased.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,21 +87,18 @@ impl Parts {
     fn erase(&self, user: UserKey) -> Result<Erasure, EngineError> {
         let sequences = self.store.entries_of(user, usize::MAX)?;
         let mut past = Past::new(self.options.session_limits);
-        let mut batches = Vec::new();
         for sequences in sequences.chunks(ENTRIES_AT_A_TIME) {
             for (_, entry) in self.store.entries(sequences)? {
                 if let LogEntry::Event(event) = entry {
                     past.take_in(event, &self.live);
                 }
             }
-            batches.push(std::mem::take(&mut past.engaged));
         }
         self.store.remove_checkpoints()?;
         let known = self.store.erase_user(user)?;
-        for engaged in &batches {
-            let engagements: Vec<Engagement<'_>> = engaged.iter().map(Engaged::as_engagement).collect();
-            self.live.collab.forget_engagements(&engagements);
-        }
+        // All at once: what is taken back one by one would be dated wrongly in between.
+        let engagements: Vec<Engagement<'_>> = past.engaged.iter().map(Engaged::as_engagement).collect();
+        self.live.collab.forget_engagements(&engagements);
         for session in &past.ids {
             self.live.collab.forget_session(session_key(session));
             self.live.sessions.remove(session);
@@ -157,7 +157,9 @@ impl Past {
         if let Some(item) = live.catalogue.read().number(&event.item) {
             let learned = Live::observe_in(&self.sessions, &event, item);
             if event.kind.is_engagement() {
-                let (history, region) = learned;
+                let (mut history, region) = learned;
+                history.drain(..history.len().saturating_sub(HISTORY));
+                history.shrink_to_fit();
                 self.engaged.push(Engaged { session: session_key(&event.session), item, at, region, history });
             }
         }
