@@ -5,7 +5,7 @@
 //! all that is waiting into one transaction with one sync. Reads see the last commit and never wait for it.
 //! Other kinds of logs can stand in for the embedded one through [`EventLog`].
 //!
-//! Records are sealed ([`seal`]), those of a person with a key of their own, which erasing destroys ([`user_keys`]). The
+//! Records are sealed (`seal.rs`), those of a person with a key of their own, which erasing destroys (`user_keys.rs`). The
 //! formats of all files are specified in `docs/storage.md`.
 //!
 //! A record that cannot be read is skipped and counted; a file that cannot be read stops the start with one
