@@ -244,6 +244,38 @@ fn a_damaged_database_stops_the_start_and_what_is_left_can_be_saved() {
 }
 
 #[test]
+fn the_log_is_kept_within_its_bounds_and_what_was_learned_stays() {
+    let world = World::get();
+    let server = Setup::default().with("store.retention_bytes=4000").with("store.checkpoint_every_s=1").start();
+    run(async {
+        world.load(&server).await;
+        server.client().tell(&events(&server, world, 0, 200)).await;
+    });
+    let first = || run(async { number(&server.client().get("/v1/admin/status").await.ok()["log_first_sequence"]) });
+    assert_eq!(first(), 1.0);
+    // Two checkpoints are kept, and nothing goes that the older one needs: the clock has to move, and something to happen.
+    for minute in 1..60_u32 {
+        server.set_time(server.now().plus_seconds(90.0));
+        run(async { server.client().tell(&events(&server, world, 200 + minute as usize, 1)).await });
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        if first() > 180.0 {
+            break;
+        }
+    }
+    assert!(first() > 180.0, "{}", first());
+    run(async {
+        assert_eq!(list(&server.client().get("/v1/items?limit=100").await.ok()["items"]).len(), 24);
+        assert!(server.client().get("/v1/events/export").await.body.lines().count() < 60);
+    });
+    let question = json!({"session_id": "s-3", "item_id": world.id(3), "count": 24});
+    let before = run(async { server.client().recommend(&question).await });
+    let server = server.restart();
+    assert!(server.recovered().checkpoint > 200 && server.recovered().skipped == 0, "{:?}", server.recovered());
+    let after = run(async { server.client().recommend(&question).await });
+    assert_eq!(after["horizons"], before["horizons"], "what was learned outlives the entries");
+}
+
+#[test]
 fn a_full_disk_refuses_writes_and_answers_go_on() {
     let (server, world) = (Setup::default().start(), World::get());
     run(async {
