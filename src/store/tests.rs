@@ -271,7 +271,8 @@ async fn a_closed_store_reads_but_writes_no_more() {
 #[tokio::test]
 async fn a_full_queue_refuses_at_once_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let store = open_with(dir.path(), StoreOptions { queue_capacity: 2, ..options() });
+    // With one record to a commit the writer takes no more than one call out before it stalls.
+    let store = open_with(dir.path(), StoreOptions { queue_capacity: 2, commit_records: 1, ..options() });
     let stalled = store.stall_writer();
     let mut waiting = Vec::new();
     let mut refused = 0;
