@@ -305,35 +305,45 @@ pub fn plain_store_options(settings: &Settings) -> StoreOptions {
     store_options(settings, &clock, None)
 }
 
-/// The thread that tends the engine.
+/// The threads that tend the engine: one for what is done every second, one for the index, which may be busy for minutes.
 #[derive(Debug)]
 struct Upkeep {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Upkeep {
     fn start(engine: Arc<Engine>, sealing: Sealing) -> io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let thread = std::thread::Builder::new().name("upnext-upkeep".into()).spawn({
-            let stop = stop.clone();
-            move || {
-                while !stop.load(Ordering::Relaxed) {
-                    sealing.follow(&engine);
-                    engine.tend(&stop);
-                    engine.measure();
-                    std::thread::park_timeout(UPKEEP_EVERY);
-                }
-            }
+        let mut upkeep = Self { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
+        let indexed = engine.clone();
+        upkeep.every_second("upnext-index", move |stop| indexed.tend_index(stop))?;
+        upkeep.every_second("upnext-upkeep", move |stop| {
+            sealing.follow(&engine);
+            engine.tend(stop);
+            engine.measure();
         })?;
-        Ok(Self { stop, thread })
+        Ok(upkeep)
+    }
+
+    fn every_second(&mut self, name: &str, tend: impl Fn(&AtomicBool) + Send + 'static) -> io::Result<()> {
+        let stop = self.stop.clone();
+        let work = move || {
+            while !stop.load(Ordering::Relaxed) {
+                tend(&stop);
+                std::thread::park_timeout(UPKEEP_EVERY);
+            }
+        };
+        self.threads.push(std::thread::Builder::new().name(name.into()).spawn(work)?);
+        Ok(())
     }
 
     fn stop(self) {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        if self.thread.join().is_err() {
-            tracing::error!("the upkeep thread panicked");
+        for thread in self.threads {
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                tracing::error!("an upkeep thread panicked");
+            }
         }
     }
 }

@@ -20,12 +20,7 @@ pub(super) fn complain(error: &impl Display) {
     let _ = writeln!(stderr(), "upnext: {error}");
 }
 
-/// A bar over rows whose number is told later.
-pub(super) fn rows_bar(what: &'static str) -> ProgressBar {
-    bar(what, 0)
-}
-
-/// A bar for `total` steps; on a terminal only.
+/// A bar for `total` steps, 0 if their number is told later; on a terminal only.
 pub(super) fn bar(what: &'static str, total: u64) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:<22} {wide_bar} {pos}/{len}  {elapsed_precise}  eta {eta}");
     let bar = ProgressBar::new(total).with_message(what);

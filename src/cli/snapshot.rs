@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::keys::date;
-use super::output::{line, rows_bar};
+use super::output::{bar, line};
 use super::store::{advance, describe};
 use super::target::TargetArgs;
 use super::{CliError, Common, tokio_runtime};
@@ -67,9 +67,9 @@ impl SnapshotCommand {
                 }
                 None => {
                     let store = app::open_store(&settings)?;
-                    let bar = rows_bar("rows");
-                    let made = snapshots.create(&store, create.name.as_deref(), SystemClock.now(), advance(&bar));
-                    bar.finish_and_clear();
+                    let progress = bar("rows", 0);
+                    let made = snapshots.create(&store, create.name.as_deref(), SystemClock.now(), advance(&progress));
+                    progress.finish_and_clear();
                     line(describe_info(&made?));
                 }
             },

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use reqwest::Method;
 
-use super::output::{line, rows_bar};
+use super::output::{bar, line};
 use super::target::TargetArgs;
 use super::{CliError, Common, tokio_runtime};
 use crate::app;
@@ -45,10 +45,10 @@ impl StoreCommand {
                 if verified.is_good() { Ok(()) } else { Err(CliError::Failed("not everything can be read".into())) }
             }
             Self::Repair => {
-                let bar = rows_bar("entries");
+                let progress = bar("entries", 0);
                 let keys = app::sealing_keys(&settings)?;
-                let repaired = store::repair_store(dir, &keys, app::plain_store_options(&settings), advance(&bar));
-                bar.finish_and_clear();
+                let repaired = store::repair_store(dir, &keys, app::plain_store_options(&settings), advance(&progress));
+                progress.finish_and_clear();
                 let repaired = repaired?;
                 let Some(damaged) = &repaired.damaged else {
                     line("nothing is wrong with the database");
@@ -83,9 +83,9 @@ impl StoreCommand {
                 }
                 None => {
                     let store = app::open_store(&settings)?;
-                    let bar = rows_bar("rows");
-                    let copied = store.rewrite(advance(&bar));
-                    bar.finish_and_clear();
+                    let progress = bar("rows", 0);
+                    let copied = store.rewrite(advance(&progress));
+                    progress.finish_and_clear();
                     let copied = copied?;
                     line(format_args!(
                         "{} entries and {} items, {} records sealed anew, {} unreadable",

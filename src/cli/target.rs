@@ -74,10 +74,7 @@ impl TargetArgs {
     /// The running server that was named, if one was.
     pub(super) fn remote(&self) -> Result<Option<Connection>, CliError> {
         let Some(url) = &self.url else { return Ok(None) };
-        match Target::remote(url, self)?.place {
-            Place::Remote(connection) => Ok(Some(connection)),
-            Place::Own(..) => Ok(None),
-        }
+        self.connect(url).map(|(connection, _)| Some(connection))
     }
 
     /// The server's address, or where the data folder is.
@@ -88,36 +85,27 @@ impl TargetArgs {
         let dir = common.settings()?.data_dir;
         Ok(std::path::absolute(&dir).unwrap_or(dir).display().to_string())
     }
-}
 
-impl Target {
-    /// Checks what was said about a server, or builds one on the settings' data folder.
-    pub(super) fn prepare(args: &TargetArgs, common: &Common, errand: Errand) -> Result<Self, CliError> {
-        match &args.url {
-            Some(url) => Self::remote(url, args),
-            None => Self::own(common, errand),
-        }
-    }
-
-    fn remote(url: &str, args: &TargetArgs) -> Result<Self, CliError> {
+    /// A connection to the running server `url`, and what only those know who may write there.
+    fn connect(&self, url: &str) -> Result<(Connection, Vec<u8>), CliError> {
         let parsed = reqwest::Url::parse(url).map_err(|e| CliError::Failed(format!("{url}: {e}")))?;
         let local = match parsed.host_str().map(|host| host.trim_matches(['[', ']'])) {
             Some("localhost") => true,
             Some(host) => host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
             None => return Err(CliError::Failed(format!("{url}: has no host"))),
         };
-        let key = match &args.key_file {
+        let key = match &self.key_file {
             Some(file) => Some(std::fs::read_to_string(file).map_err(CliError::io(file.display()))?),
             None => std::env::var(KEY_VARIABLE).ok(),
         };
         let key = key.map(|key| key.trim().to_owned()).filter(|key| !key.is_empty());
-        if parsed.scheme() != "https" && !local && key.is_some() && !args.allow_http {
+        if parsed.scheme() != "https" && !local && key.is_some() && !self.allow_http {
             let reason =
                 "would carry the key unencrypted over the network; use https, or --allow-http if that is meant";
             return Err(CliError::Failed(format!("{url}: {reason}")));
         }
         let mut builder = reqwest::Client::builder();
-        if let Some(file) = &args.cacert {
+        if let Some(file) = &self.cacert {
             let pem = std::fs::read(file).map_err(CliError::io(file.display()))?;
             let certificates = reqwest::Certificate::from_pem_bundle(&pem)
                 .map_err(|e| CliError::Failed(format!("{}: {e}", file.display())))?;
@@ -125,8 +113,20 @@ impl Target {
         }
         // Without a key there is nothing to keep secret from anybody who can reach the server.
         let secret = key.as_deref().unwrap_or_default().as_bytes().to_vec();
-        let connection = Connection::new(builder, url, key.as_deref())?;
-        Ok(Self { place: Place::Remote(connection), secret })
+        Ok((Connection::new(builder, url, key.as_deref())?, secret))
+    }
+}
+
+impl Target {
+    /// Checks what was said about a server, or builds one on the settings' data folder.
+    pub(super) fn prepare(args: &TargetArgs, common: &Common, errand: Errand) -> Result<Self, CliError> {
+        match &args.url {
+            Some(url) => {
+                let (connection, secret) = args.connect(url)?;
+                Ok(Self { place: Place::Remote(connection), secret })
+            }
+            None => Self::own(common, errand),
+        }
     }
 
     fn own(common: &Common, errand: Errand) -> Result<Self, CliError> {
@@ -240,7 +240,7 @@ mod tests {
         std::fs::write(&key_file, "upn_1_x\n").unwrap();
         let remote = |url: &str, allow_http: bool| {
             let args = TargetArgs { url: None, key_file: Some(key_file.clone()), cacert: None, allow_http };
-            Target::remote(url, &args).map(|_| ()).map_err(|e| e.to_string())
+            args.connect(url).map(|_| ()).map_err(|e| e.to_string())
         };
         assert!(remote("http://tv.example.org:8443", false).unwrap_err().contains("https"));
         for (url, allow_http) in [

@@ -1,17 +1,18 @@
 //! How is a person forgotten, and what is known of them? Their key goes, and with it their past; then what was learned from it.
 //!
-//! The order: their entries are read while they can be, checkpoints go, the key goes (from here on nobody can read what
-//! they did, in the log or in any copy of it), and what was learned from them is taken back. A crash in between leaves
-//! them either as they were, and unanswered, or gone: what is learned is built again from what can be read.
+//! The order: their entries are read while they can be; the key goes (from here on nobody can read what they did, in the
+//! log or in any copy of it); what was learned from them is taken back; checkpoints, which hold it, go. No checkpoint is
+//! taken in between. A crash leaves them either as they were, and unanswered, or gone: a checkpoint from before the key
+//! went is never used, and what is learned is built again from what can be read.
 //!
 //! What remains: what the same session did before the service knew whose it was; links between items that had to make
 //! room for theirs; and when an item was last touched, if others touched it too.
 
 use std::collections::HashSet;
 
-use super::ingest::detached;
 use super::live::{Live, session_key};
 use super::parts::Parts;
+use super::task::{aside, detached};
 use super::{Engine, EngineError, SessionState};
 use crate::collab::Engagement;
 use crate::domain::{Event, ItemNo, SessionId, Timestamp, UserKey};
@@ -51,8 +52,7 @@ impl Engine {
         detached(async move {
             // Nobody's events may be on their way meanwhile: theirs would be sealed with a key that is about to go.
             let _alone = parts.appending.clone().write_owned().await;
-            let erasing = tokio::task::spawn_blocking(move || parts.erase(user));
-            erasing.await.map_err(|e| EngineError::Internal(format!("an erasure stopped: {e}")))?
+            aside(move || parts.erase(user)).await
         })
         .await
     }
@@ -60,15 +60,13 @@ impl Engine {
     /// The places of a person's events in the log, oldest first.
     pub async fn events_of(&self, user: UserKey) -> Result<Vec<u64>, EngineError> {
         let store = self.parts.store.clone();
-        let reading = tokio::task::spawn_blocking(move || store.entries_of(user, usize::MAX));
-        Ok(reading.await.map_err(|e| EngineError::Internal(e.to_string()))??)
+        aside(move || Ok(store.entries_of(user, usize::MAX)?)).await
     }
 
     /// The events at these places of the log, as far as they can be read.
     pub async fn events_at(&self, sequences: Vec<u64>) -> Result<Vec<(u64, Event)>, EngineError> {
         let store = self.parts.store.clone();
-        let reading = tokio::task::spawn_blocking(move || store.entries(&sequences));
-        let entries = reading.await.map_err(|e| EngineError::Internal(e.to_string()))??;
+        let entries = aside(move || Ok(store.entries(&sequences)?)).await?;
         let event = |(sequence, entry)| match entry {
             LogEntry::Event(event) => Some((sequence, event)),
             LogEntry::ItemPut(_) | LogEntry::ItemDeleted(_) => None,
@@ -94,20 +92,15 @@ impl Parts {
                 }
             }
         }
+        let known = self.applier.at_rest(|_| {
+            let known = self.store.erase_user(user)?;
+            Ok::<_, EngineError>(self.live.forget(user, &past) || known)
+        })?;
         self.store.remove_checkpoints()?;
-        let known = self.store.erase_user(user)?;
-        // All at once: what is taken back one by one would be dated wrongly in between.
-        let engagements: Vec<Engagement<'_>> = past.engaged.iter().map(Engaged::as_engagement).collect();
-        self.live.collab.forget_engagements(&engagements);
-        for session in &past.ids {
-            self.live.collab.forget_session(session_key(session));
-            self.live.sessions.remove(session);
-        }
-        let live = self.live.sessions.remove_user(user);
         let now = self.clock.now();
         tracing::info!(events = past.events, sessions = past.ids.len(), "a person was erased");
         Ok(Erasure {
-            known: known || past.events > 0 || live > 0,
+            known,
             events: past.events,
             sessions: past.ids.len() as u64,
             first_event_at: past.first_at,
@@ -115,6 +108,20 @@ impl Parts {
             erased_at: now,
             log_sequence: self.store.last_sequence(),
         })
+    }
+}
+
+impl Live {
+    /// Takes back what was learned from a person; whether there was anything.
+    fn forget(&self, user: UserKey, past: &Past) -> bool {
+        // All at once: what is taken back one by one would be dated wrongly in between.
+        let engagements: Vec<Engagement<'_>> = past.engaged.iter().map(Engaged::as_engagement).collect();
+        self.collab.forget_engagements(&engagements);
+        for session in &past.ids {
+            self.collab.forget_session(session_key(session));
+            self.sessions.remove(session);
+        }
+        self.sessions.remove_user(user) > 0 || past.events > 0
     }
 }
 

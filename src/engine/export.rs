@@ -4,6 +4,7 @@
 
 use std::ops::ControlFlow;
 
+use super::task::aside;
 use super::{Engine, EngineError, ItemView};
 use crate::domain::{Event, ItemId};
 use crate::store::LogEntry;
@@ -69,11 +70,4 @@ impl Engine {
         })
         .await
     }
-}
-
-/// Runs what blocks on a thread that may be blocked.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Internal(format!("a page was not read: {e}")))?
 }

@@ -166,7 +166,7 @@ impl Parts {
         let trim = Trim { before, max_bytes: bytes, not_from, at_most: TRIMMED_AT_ONCE };
         let mut removed = 0;
         while !stop.load(Ordering::Relaxed) {
-            let trimmed = self.store.trim_blocking(trim)?;
+            let trimmed = self.store.trim(trim)?;
             removed += trimmed.removed;
             if !trimmed.more {
                 break;

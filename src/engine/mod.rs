@@ -26,6 +26,7 @@ mod request;
 mod search;
 mod see;
 mod storage;
+mod task;
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -46,7 +47,7 @@ pub use keep::Retention;
 pub use parts::{CandidateLimits, EngineOptions};
 pub use recover::{Progress, Recovered, Step};
 pub use request::{FrameRequest, FrameUpload, ItemWrite, Query, RecommendRequest, SearchRequest};
-pub use storage::{Rewritten, SnapshotView, VerifiedView};
+pub use storage::Rewritten;
 
 use self::applier::Applier;
 use self::keep::Kept;
@@ -56,6 +57,7 @@ use self::see::Eyes;
 use crate::domain::Clock;
 use crate::index::{Upkeep, VectorIndex};
 use crate::inference::{Embedder, Priority};
+pub use crate::store::{SnapshotInfo, Verified};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, Queue, Sizes};
 
@@ -149,11 +151,16 @@ impl Engine {
         parts.metrics.set_queue_depth(Queue::Decode, parts.eyes.waiting());
     }
 
-    /// Forgets sessions that have fallen silent and tends the index until nothing is left to do. Blocks for as long as
-    /// building the index takes; ends soon after `stop` becomes true. To be called again and again, by one thread.
+    /// Forgets sessions that have fallen silent, keeps a checkpoint and shortens the log, each if it is due. Blocks; ends
+    /// soon after `stop` becomes true. To be called again and again, by one thread.
     pub fn tend(&self, stop: &AtomicBool) {
         self.parts.live.sessions.expire(self.parts.clock.now());
         self.keep(stop);
+    }
+
+    /// Tends the index until nothing is left to do. Blocks for as long as building it takes; ends soon after `stop` becomes
+    /// true. To be called again and again, by one thread.
+    pub fn tend_index(&self, stop: &AtomicBool) {
         while !matches!(self.parts.live.vectors.maintain(stop), Upkeep::Idle | Upkeep::Stopped) {}
     }
 

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use super::applier::Change;
-use super::ingest::queued;
 use super::parts::Parts;
 use super::see::{Before, Seen, Sight};
+use super::task::queued;
 use super::{Engine, EngineError, EventReceipt, FrameOutcome, FrameRequest, SessionState};
 use crate::domain::{Event, ItemNo, SessionId, Timestamp, UserKey};
 use crate::inference::Priority;

@@ -2,15 +2,10 @@
 
 use std::path::Path;
 
+use super::task::aside;
 use super::{Engine, EngineError};
 use crate::domain::SealingKey;
 use crate::store::{SnapshotInfo, Snapshots, StoreSizes, Verified};
-
-/// A snapshot, as the store describes it.
-pub type SnapshotView = SnapshotInfo;
-
-/// What verifying a snapshot found.
-pub type VerifiedView = Verified;
 
 /// What a rewrite has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,33 +26,33 @@ pub struct Rewritten {
 
 impl Engine {
     /// Makes a snapshot of the database.
-    pub async fn create_snapshot(&self, name: Option<String>) -> Result<SnapshotView, EngineError> {
+    pub async fn create_snapshot(&self, name: Option<String>) -> Result<SnapshotInfo, EngineError> {
         let (store, now, snapshots) = (self.parts.store.clone(), self.parts.clock.now(), self.snapshots_folder());
-        blocking(move || Ok(snapshots.create(&store, name.as_deref(), now, |_, _| {})?)).await
+        aside(move || Ok(snapshots.create(&store, name.as_deref(), now, |_, _| {})?)).await
     }
 
     /// The snapshots, oldest first.
-    pub async fn snapshots(&self) -> Result<Vec<SnapshotView>, EngineError> {
+    pub async fn snapshots(&self) -> Result<Vec<SnapshotInfo>, EngineError> {
         let snapshots = self.snapshots_folder();
-        blocking(move || Ok(snapshots.list()?)).await
+        aside(move || Ok(snapshots.list()?)).await
     }
 
     /// Reads every record of a snapshot.
-    pub async fn verify_snapshot(&self, name: String) -> Result<VerifiedView, EngineError> {
+    pub async fn verify_snapshot(&self, name: String) -> Result<Verified, EngineError> {
         let (snapshots, store) = (self.snapshots_folder(), self.parts.store.clone());
-        blocking(move || Ok(snapshots.verify_with(&name, &store)?)).await
+        aside(move || Ok(snapshots.verify_with(&name, &store)?)).await
     }
 
     /// Deletes a snapshot.
     pub async fn delete_snapshot(&self, name: String) -> Result<(), EngineError> {
         let snapshots = self.snapshots_folder();
-        blocking(move || Ok(snapshots.delete(&name)?)).await
+        aside(move || Ok(snapshots.delete(&name)?)).await
     }
 
     /// Rewrites the database into a new file that takes its place.
     pub async fn rewrite_store(&self) -> Result<Rewritten, EngineError> {
         let store = self.parts.store.clone();
-        blocking(move || {
+        aside(move || {
             let size = |file: &Path| std::fs::metadata(file).map_or(0, |found| found.len());
             let bytes_before = size(store.file());
             let copied = store.rewrite(|_, _| {})?;
@@ -86,11 +81,4 @@ impl Engine {
     fn snapshots_folder(&self) -> Snapshots {
         Snapshots::in_dir(self.store_file().parent().unwrap_or(Path::new(".")))
     }
-}
-
-/// Runs what takes long on a thread that may be blocked.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Internal(format!("it stopped midway: {e}")))?
 }

@@ -104,6 +104,10 @@ impl Store {
         for path in files(&dir, "checkpoint").map_err(|e| failed(&e))?.into_iter().rev() {
             match self.read_checkpoint(&path) {
                 Ok(checkpoint) => return Ok(Some(checkpoint)),
+                Err(error @ Unusable::Outdated) => {
+                    tracing::warn!(file = %path.display(), %error, "a checkpoint may hold somebody and is removed");
+                    fs::remove_file(&path).and_then(|()| sync_folder(&dir)).map_err(|e| failed(&e))?;
+                }
                 Err(error) => {
                     tracing::warn!(file = %path.display(), %error, "a checkpoint cannot be used and is set aside");
                     self.set_aside(&path).map_err(|e| failed(&e))?;
@@ -312,6 +316,7 @@ mod tests {
         assert_eq!(store.load_checkpoint().unwrap(), None, "even if it is still there");
         fs::write(&kept, copy).unwrap();
         assert_eq!(store.load_checkpoint().unwrap(), None, "even if it is brought back");
+        assert_eq!(fs::read_dir(kept.parent().unwrap()).unwrap().count(), 0, "nor is it kept for a closer look");
         // Sections that were made before an erasure are not kept after it.
         store.save_checkpoint(&checkpoint(2), 0).unwrap();
         assert_eq!(store.checkpoints(), [0_u64; 0]);

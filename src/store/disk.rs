@@ -54,6 +54,18 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Puts the file `new` in the place of the file `current`, if there is one, which is kept as `kept`. At no moment is
+    /// there no `current`: whoever opens the folder after a crash would begin an empty one.
+    pub(super) fn exchange(&self, new: &str, current: &str, kept: &str) -> io::Result<()> {
+        if self.holds(current) {
+            self.remove(kept)?;
+            fs::hard_link(self.dir.join(current), self.dir.join(kept))?;
+        }
+        self.replace(new, current)
+    }
+}
+
 impl Disk for Folder {
     fn open(&self, name: &str) -> io::Result<Arc<dyn StorageBackend>> {
         let mut options = OpenOptions::new();

@@ -180,13 +180,8 @@ impl Store {
     }
 
     /// Removes the oldest entries of the log; what they changed in the catalogue stays. An event that went can be
-    /// logged again under its id.
-    pub async fn trim(&self, trim: Trim) -> Result<Trimmed, StoreError> {
-        self.submit(0, |done| Write::Trim { trim, done })?.wait().await
-    }
-
-    /// The same for threads that run no tasks. Blocks.
-    pub fn trim_blocking(&self, trim: Trim) -> Result<Trimmed, StoreError> {
+    /// logged again under its id. Blocks.
+    pub fn trim(&self, trim: Trim) -> Result<Trimmed, StoreError> {
         self.submit(0, |done| Write::Trim { trim, done })?.wait_blocking()
     }
 

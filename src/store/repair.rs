@@ -66,7 +66,8 @@ pub fn repair_store(
     options: StoreOptions,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Repaired, StoreError> {
-    let folder: Arc<dyn Disk> = Arc::new(Folder::take(dir)?);
+    let taken = Arc::new(Folder::take(dir)?);
+    let folder: Arc<dyn Disk> = taken.clone();
     if !folder.holds(DATABASE) {
         return Err(StoreError::Snapshot(format!("there is no database in {}", dir.display())));
     }
@@ -98,10 +99,7 @@ pub fn repair_store(
     let repaired = save(&mut source, &codec, &target, &mut progress).map_err(|e| StoreError::from_redb(&damaged, e))?;
     drop(target);
     fs::remove_dir_all(dir.join("checkpoints")).ok();
-    folder
-        .replace(DATABASE, DAMAGED)
-        .and_then(|()| folder.replace(rewrite::REWRITTEN, DATABASE))
-        .map_err(|e| failed(&e))?;
+    taken.exchange(rewrite::REWRITTEN, DATABASE, DAMAGED).map_err(|e| failed(&e))?;
     Ok(Repaired { damaged: Some(dir.join(DAMAGED)), ..repaired })
 }
 

@@ -249,10 +249,7 @@ impl Snapshots {
         if checkpoints.exists() {
             fs::remove_dir_all(&checkpoints).map_err(|e| failed(&e))?;
         }
-        if folder.holds(DATABASE) {
-            folder.replace(DATABASE, REPLACED).map_err(|e| failed(&e))?;
-        }
-        folder.replace(RESTORING, DATABASE).map_err(|e| failed(&e))?;
+        folder.exchange(RESTORING, DATABASE, REPLACED).map_err(|e| failed(&e))?;
         Ok(verified)
     }
 

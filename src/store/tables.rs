@@ -84,13 +84,13 @@ impl<'t> Tables<'t> {
 
     /// Logs an event unless its id is known.
     pub(super) fn append(&mut self, mut record: Vec<u8>, people: &mut People) -> Result<Appended, StorageError> {
-        let Ok(LogRecord { blind_id, .. }) = LogRecord::of(&record) else {
+        let Ok((blind_id, slot)) = LogRecord::of(&record).map(|record| (record.blind_id, record.slot())) else {
             return Err(StorageError::Corrupted("a record that was just made is none".into()));
         };
         if self.event_ids.get(&blind_id)?.is_some() {
             return Ok(Appended::Duplicate);
         }
-        if let Some(slot) = LogRecord::of(&record).ok().and_then(|r| r.slot()) {
+        if let Some(slot) = slot {
             let previous = people.last(slot, &self.people)?;
             set_previous(&mut record, previous);
             people.note(slot, self.sequence + 1);
@@ -137,10 +137,7 @@ impl<'t> Tables<'t> {
     /// Removes the oldest entries of the log, within bounds; the last entry always stays, since its number counts.
     pub(super) fn trim(&mut self, trim: &Trim) -> Result<Trimmed, StorageError> {
         let mut trimmed = Trimmed { removed: 0, more: false };
-        loop {
-            let Some((sequence, record)) = self.log.first()?.map(|(s, r)| (s.value(), r.value().to_vec())) else {
-                break;
-            };
+        while let Some(sequence) = self.first()? {
             let too_old = sequence < trim.before;
             let too_many = trim.max_bytes.is_some_and(|max| self.log_bytes > max);
             if sequence >= trim.not_from.min(self.sequence) || !(too_old || too_many) {
@@ -150,17 +147,11 @@ impl<'t> Tables<'t> {
                 trimmed.more = true;
                 break;
             }
-            self.log.remove(sequence)?;
-            if let Ok(LogRecord { blind_id, .. }) = LogRecord::of(&record) {
-                // Only if it points here: an item's entry has a blind id too.
-                if self.event_ids.get(&blind_id)?.is_some_and(|at| at.value() == sequence) {
-                    self.event_ids.remove(&blind_id)?;
-                }
-            }
-            self.log_bytes = self.log_bytes.saturating_sub(record.len() as u64);
+            let bytes = self.let_go(sequence)?;
+            self.log_bytes = self.log_bytes.saturating_sub(bytes as u64);
             trimmed.removed += 1;
         }
-        let first = self.log.first()?.map_or(0, |(sequence, _)| sequence.value());
+        let first = self.first()?.unwrap_or(0);
         // The last row that points before the first entry still says how old that entry may be.
         loop {
             let Some(at) = self.log_times.first()?.map(|(at, _)| at.value()) else { break };
@@ -172,6 +163,47 @@ impl<'t> Tables<'t> {
         Ok(trimmed)
     }
 
+    /// The first sequence of the log.
+    pub(super) fn first(&self) -> Result<Option<u64>, StorageError> {
+        Ok(self.log.first()?.map(|(sequence, _)| sequence.value()))
+    }
+
+    /// Removes an entry of the log, and the id of its event; the bytes of its record.
+    pub(super) fn let_go(&mut self, sequence: u64) -> Result<usize, StorageError> {
+        let Some((bytes, blind_id)) = self.log.remove(sequence)?.map(|record| {
+            let record = record.value();
+            (record.len(), LogRecord::of(record).ok().map(|record| record.blind_id))
+        }) else {
+            return Ok(0);
+        };
+        // Only if it points here: an item's entry has a blind id too.
+        if let Some(blind_id) = blind_id
+            && self.event_ids.get(&blind_id)?.is_some_and(|at| at.value() == sequence)
+        {
+            self.event_ids.remove(&blind_id)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Gives an item these sealed contents, or none, and these sealed thumbnails, in place of any it had.
+    pub(super) fn replace<'a>(
+        &mut self,
+        key: &BlindId,
+        item: Option<&[u8]>,
+        thumbnails: impl Iterator<Item = Result<([u8; 32], Vec<u8>), StorageError>> + 'a,
+    ) -> Result<(), StorageError> {
+        match item {
+            Some(item) => self.catalogue.insert(key, item)?,
+            None => self.catalogue.remove(key)?,
+        };
+        self.keep_thumbnails(key, |_| false)?;
+        for row in thumbnails {
+            let (sha256, jpeg) = row?;
+            self.thumbnails.insert((key, &sha256), jpeg.as_slice())?;
+        }
+        Ok(())
+    }
+
     fn log(&mut self, record: &[u8]) -> Result<u64, StorageError> {
         self.sequence += 1;
         self.log.insert(self.sequence, record)?;
@@ -181,6 +213,11 @@ impl<'t> Tables<'t> {
     }
 
     fn keep_thumbnails(&mut self, key: &BlindId, keep: impl Fn(&[u8; 32]) -> bool) -> Result<(), StorageError> {
-        self.thumbnails.retain_in((key, &[0_u8; 32])..=(key, &[u8::MAX; 32]), |(_, sha256), _| keep(sha256))
+        self.thumbnails.retain_in(thumbnails_of(key), |(_, sha256), _| keep(sha256))
     }
+}
+
+/// The keys of all thumbnails of an item.
+pub(super) fn thumbnails_of(key: &BlindId) -> std::ops::RangeInclusive<(&BlindId, &'static [u8; 32])> {
+    (key, &[0_u8; 32])..=(key, &[u8::MAX; 32])
 }

@@ -60,6 +60,8 @@ pub(super) struct UserKeys {
     /// Held during a sync, so that whoever waits for it finds it done.
     syncing: Mutex<()>,
     synced: AtomicU64,
+    /// Why a sync failed, if one did: nobody knows what it has left on the disk, so no key is made or erased any more.
+    failed: Mutex<Option<StoreError>>,
     opened: Mutex<HashMap<u32, [u8; SealingKey::BYTES]>>,
 }
 
@@ -106,6 +108,7 @@ impl UserKeys {
             state: RwLock::new(state),
             syncing: Mutex::new(()),
             synced,
+            failed: Mutex::default(),
             opened: Mutex::default(),
         })
     }
@@ -142,7 +145,7 @@ impl UserKeys {
                     let state = self.state.read();
                     (Arc::clone(&state.file), u64::from(state.used))
                 };
-                file.sync_data().map_err(|e| self.failed(&e))?;
+                self.sync(&*file)?;
                 self.synced.store(written, Ordering::Release);
             }
         }
@@ -184,8 +187,8 @@ impl UserKeys {
         let Some(&slot) = state.slots.get(&user) else { return Ok(false) };
         let mut bytes = [0; SLOT_BYTES];
         bytes[0] = ERASED;
-        state.file.write(offset(slot), &with_checksum(bytes)).map_err(|e| self.failed(&e))?;
-        state.file.sync_data().map_err(|e| self.failed(&e))?;
+        state.file.write(offset(slot), &with_checksum(bytes)).map_err(|e| self.refused(&e))?;
+        self.sync(&*state.file)?;
         state.slots.remove(&user);
         state.without_key += 1;
         self.opened.lock().remove(&slot);
@@ -196,23 +199,23 @@ impl UserKeys {
     /// there are. Nobody gets a key meanwhile.
     pub(super) fn reseal(&self, service: &ServiceKeys) -> Result<u64, StoreError> {
         let mut state = self.state.write();
-        let renewed = self.disk.open(RENEWED_NAME).map_err(|e| self.failed(&e))?;
-        renewed.set_len(0).and_then(|()| renewed.set_len(offset(state.used))).map_err(|e| self.failed(&e))?;
-        renewed.write(0, &head()).map_err(|e| self.failed(&e))?;
+        let renewed = self.disk.open(RENEWED_NAME).map_err(|e| self.refused(&e))?;
+        renewed.set_len(0).and_then(|()| renewed.set_len(offset(state.used))).map_err(|e| self.refused(&e))?;
+        renewed.write(0, &head()).map_err(|e| self.refused(&e))?;
         let mut resealed = 0;
         for slot in 0..state.used {
             let mut bytes = [0; SLOT_BYTES];
-            state.file.read(offset(slot), &mut bytes).map_err(|e| self.failed(&e))?;
+            state.file.read(offset(slot), &mut bytes).map_err(|e| self.refused(&e))?;
             if let Some((user, record)) = present(&bytes) {
                 let key = service.open(Kind::UserKey, &context(slot, user), record);
                 let record = key.and_then(|key| service.seal(Kind::UserKey, &context(slot, user), &key));
                 bytes = slot_bytes(user, &record.map_err(|e| self.unusable(&e))?);
                 resealed += 1;
             }
-            renewed.write(offset(slot), &bytes).map_err(|e| self.failed(&e))?;
+            renewed.write(offset(slot), &bytes).map_err(|e| self.refused(&e))?;
         }
-        renewed.sync_data().map_err(|e| self.failed(&e))?;
-        self.disk.replace(RENEWED_NAME, FILE_NAME).map_err(|e| self.failed(&e))?;
+        self.sync(&*renewed)?;
+        self.disk.replace(RENEWED_NAME, FILE_NAME).map_err(|e| self.refused(&e))?;
         state.file = renewed;
         self.synced.store(u64::from(state.used), Ordering::Release);
         Ok(resealed)
@@ -224,7 +227,7 @@ impl UserKeys {
         let state = self.state.read();
         for slot in 0..state.used {
             let mut bytes = [0; SLOT_BYTES];
-            state.file.read(offset(slot), &mut bytes).map_err(|e| self.failed(&e))?;
+            state.file.read(offset(slot), &mut bytes).map_err(|e| self.refused(&e))?;
             let Some((user, record)) = present(&bytes) else { continue };
             if let Ok(seal::Header { scope: seal::Scope::Service(id), .. }) = seal::Header::of(record) {
                 used_keys.insert(id);
@@ -253,14 +256,22 @@ impl UserKeys {
         let key = seal::random::<{ SealingKey::BYTES }>().map_err(|e| self.unusable(&e))?;
         let record = service.seal(Kind::UserKey, &context(slot, user), &key).map_err(|e| self.unusable(&e))?;
         let end = offset(slot + 1);
-        state.file.set_len(end).map_err(|e| self.failed(&e))?;
-        state.file.write(offset(slot), &slot_bytes(user, &record)).map_err(|e| self.failed(&e))?;
+        state.file.set_len(end).map_err(|e| self.refused(&e))?;
+        state.file.write(offset(slot), &slot_bytes(user, &record)).map_err(|e| self.refused(&e))?;
         state.used += 1;
         state.slots.insert(user, slot);
         Ok(slot)
     }
 
-    fn failed(&self, error: &io::Error) -> StoreError {
+    fn sync(&self, file: &dyn StorageBackend) -> Result<(), StoreError> {
+        let mut failed = self.failed.lock();
+        if let Some(error) = &*failed {
+            return Err(error.clone());
+        }
+        file.sync_data().map_err(|e| failed.insert(self.refused(&e)).clone())
+    }
+
+    fn refused(&self, error: &io::Error) -> StoreError {
         StoreError::from_io(&self.path, error)
     }
 

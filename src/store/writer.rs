@@ -118,14 +118,21 @@ impl Writer {
                 self.serve(group);
             }
             if let Some(Write::Adopt { copy, copied, done }) = adopt {
-                let adopted = match &self.state {
-                    State::Good => rewrite::adopt(&self.store, copy, copied),
-                    State::Full => Err(self.store.no_space()),
-                    State::Failed(error) => Err(error.clone()),
-                };
-                drop(done.send(adopted));
+                drop(done.send(self.adopt(copy, copied)));
             }
         }
+    }
+
+    fn adopt(&mut self, copy: redb::Database, copied: u64) -> Result<(), StoreError> {
+        match &self.state {
+            State::Good => rewrite::catch_up(&self.store, &copy, copied)?,
+            State::Full => return Err(self.store.no_space()),
+            State::Failed(error) => return Err(error.clone()),
+        }
+        rewrite::exchange(&self.store, copy).inspect_err(|error| {
+            tracing::error!(%error, "the rewritten database could not take its place");
+            self.state = State::Failed(error.clone());
+        })
     }
 
     /// All that is waiting, up to a bound or to a change of the database.

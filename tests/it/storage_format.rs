@@ -1,7 +1,7 @@
 //! Are the files of earlier versions still read? Data folders that each version left are kept in `tests/fixtures/storage`.
 //!
-//! A new format gets a new folder: `cargo test --test it -- --ignored leave_a_data_folder` makes one of the present
-//! version in `target/storage-fixture`.
+//! A new format gets a new folder: `UPNEXT_KEEP_FIXTURE=tests/fixtures/storage/format-N cargo test --test it storage_format`
+//! leaves one of the present version.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,10 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::support::world::click;
-use crate::support::{Server, Setup, World, list, number, run, text};
+use crate::support::{Server, Setup, Stopped, World, list, number, run, text};
+
+/// The files of a data folder that a later version has to read, beside its checkpoints.
+const FILES: [&str; 5] = ["upnext.redb", "user-keys", "sealing-keys", "user-secret", "receipt-key"];
 
 /// What has to be found in every folder.
 fn check(server: &Server) {
@@ -45,6 +48,21 @@ fn check(server: &Server) {
     });
 }
 
+/// Starts on a folder from its checkpoint, and from its log alone.
+fn check_starts(stopped: Stopped) {
+    let dir = stopped.settings.data_dir.clone();
+    let server = stopped.start();
+    let found = server.recovered();
+    assert!(found.skipped == 0 && found.checkpoint > 0 && found.events == 0, "{found:?}");
+    check(&server);
+    let stopped = server.stop();
+    fs::remove_dir_all(dir.join("checkpoints")).unwrap();
+    let server = stopped.start();
+    let found = server.recovered();
+    assert_eq!((found.checkpoint, found.events, found.erased, found.skipped), (0, 30, 5, 0));
+    check(&server);
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -67,60 +85,52 @@ fn folders_of_every_version_are_read() {
         versions += 1;
         let fresh = Setup::default().start().stop();
         let dir = fresh.settings.data_dir.clone();
-        for left in ["upnext.redb", "user-keys", "sealing-keys", "user-secret", "receipt-key"] {
+        for left in FILES {
             fs::remove_file(dir.join(left)).unwrap();
         }
         fs::remove_dir_all(dir.join("checkpoints")).unwrap();
         copy(&fixture, &dir);
-        let server = fresh.start();
-        assert_eq!(server.recovered().skipped, 0, "{}", fixture.display());
-        assert!(server.recovered().checkpoint > 0 && server.recovered().events == 0, "{}", fixture.display());
-        check(&server);
-        // From the log alone, too.
-        let stopped = server.stop();
-        fs::remove_dir_all(dir.join("checkpoints")).unwrap();
-        let server = stopped.start();
-        assert_eq!((server.recovered().checkpoint, server.recovered().events), (0, 30));
-        assert_eq!((server.recovered().erased, server.recovered().skipped), (5, 0));
-        check(&server);
+        check_starts(fresh);
     }
     assert!(versions >= 1, "there is no fixture");
 }
 
 #[test]
-#[ignore = "makes a fixture for versions to come"]
-fn leave_a_data_folder() {
+fn a_folder_of_this_version_is_read() {
     let server = Setup::default().with("store.cache_bytes=1048576").start();
-    run(async {
-        let client = server.client();
-        for n in 0..5 {
-            let item = json!({"title": format!("Plain {n}"), "tags": ["sea", "night"]});
-            client.put(&format!("/v1/items/plain-{n}"), &item).await.ok();
-        }
-        let picture = crate::support::world::base64(&World::get().pictures[0][0]);
-        let pictured = json!({"title": "With a picture", "images_base64": [picture]});
-        client.put("/v1/items/pictured", &pictured).await.ok();
-        client.put("/v1/items/deleted", &json!({"title": "Gone"})).await.ok();
-        assert_eq!(client.delete("/v1/items/deleted").await.status, 204);
-        let mut events = Vec::new();
-        for n in 0..35_usize {
-            let user = if n >= 30 { "erased".to_owned() } else { format!("user-{}", n % 3) };
-            let item = format!("plain-{}", n / 3 % 5);
-            let mut event = click(&format!("s-{user}"), &item, server.now().plus_seconds(n as f64 * 4.0 - 600.0));
-            (event["event_id"], event["user_id"]) = (json!(format!("event-{n}")), json!(user));
-            event["region"] = json!("de");
-            events.push(event);
-        }
-        client.tell(&events).await;
-        assert_eq!(number(&client.delete("/v1/users/erased").await.ok()["events"]), 5.0);
-    });
+    run(fill(&server));
+    check(&server);
     let stopped = server.stop();
-    let to = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/storage-fixture");
-    fs::remove_dir_all(&to).ok();
-    let dir = &stopped.settings.data_dir;
-    for file in ["upnext.redb", "user-keys", "sealing-keys", "user-secret", "receipt-key"] {
-        fs::create_dir_all(&to).unwrap();
-        fs::copy(dir.join(file), to.join(file)).unwrap();
+    if let Some(to) = std::env::var_os("UPNEXT_KEEP_FIXTURE") {
+        let (dir, to) = (&stopped.settings.data_dir, Path::new(&to));
+        copy(&dir.join("checkpoints"), &to.join("checkpoints"));
+        for file in FILES {
+            fs::copy(dir.join(file), to.join(file)).unwrap();
+        }
     }
-    copy(&dir.join("checkpoints"), &to.join("checkpoints"));
+    check_starts(stopped);
+}
+
+/// Puts in what [`check`] finds.
+async fn fill(server: &Server) {
+    let client = server.client();
+    for n in 0..5 {
+        let item = json!({"title": format!("Plain {n}"), "tags": ["sea", "night"]});
+        client.put(&format!("/v1/items/plain-{n}"), &item).await.ok();
+    }
+    let picture = crate::support::world::base64(&World::get().pictures[0][0]);
+    let pictured = json!({"title": "With a picture", "images_base64": [picture]});
+    client.put("/v1/items/pictured", &pictured).await.ok();
+    client.put("/v1/items/deleted", &json!({"title": "Gone"})).await.ok();
+    assert_eq!(client.delete("/v1/items/deleted").await.status, 204);
+    let event = |n: usize| {
+        let user = if n >= 30 { "erased".to_owned() } else { format!("user-{}", n % 3) };
+        let item = format!("plain-{}", n / 3 % 5);
+        let mut event = click(&format!("s-{user}"), &item, server.now().plus_seconds(n as f64 * 4.0 - 600.0));
+        (event["event_id"], event["user_id"]) = (json!(format!("event-{n}")), json!(user));
+        event["region"] = json!("de");
+        event
+    };
+    client.tell(&(0..35).map(event).collect::<Vec<_>>()).await;
+    assert_eq!(number(&client.delete("/v1/users/erased").await.ok()["events"]), 5.0);
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Rfc3339;
-use crate::engine::{Rewritten, SnapshotView, VerifiedView};
+use crate::engine::{Rewritten, SnapshotInfo, Verified};
 
 /// A snapshot to be made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -30,8 +30,8 @@ pub(in crate::api) struct SnapshotAnswer {
     sha256: String,
 }
 
-impl From<SnapshotView> for SnapshotAnswer {
-    fn from(info: SnapshotView) -> Self {
+impl From<SnapshotInfo> for SnapshotAnswer {
+    fn from(info: SnapshotInfo) -> Self {
         Self {
             name: info.name,
             created_at: Rfc3339(info.created_at),
@@ -66,8 +66,8 @@ pub(in crate::api) struct VerifiedAnswer {
     unreadable_thumbnails: u64,
 }
 
-impl From<VerifiedView> for VerifiedAnswer {
-    fn from(found: VerifiedView) -> Self {
+impl From<Verified> for VerifiedAnswer {
+    fn from(found: Verified) -> Self {
         Self {
             good: found.is_good(),
             entries: found.entries,
