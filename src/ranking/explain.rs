@@ -68,8 +68,8 @@ pub fn explain(
         let believed_way = ends[interval] - starts[interval];
         // Where the believed range cuts the way short, every contribution is cut by the same factor.
         let scale = if way.abs() > 1e-12 { slope * believed_way / way } else { *slope };
-        model.contributions(row, interval, |column, contribution| {
-            reasons.by_group[model.schema().groups()[column].index()] += scale * contribution;
+        model.contributions(row, interval, |group, contribution| {
+            reasons.by_group[group.index()] += scale * contribution;
         });
     }
     // The quadrature is not exact for far-away candidates: what it misses is spread in proportion.

@@ -125,9 +125,20 @@ impl Examples {
         self.weights.iter().map(|&w| f64::from(w)).sum()
     }
 
-    fn row(&self, index: usize) -> &[f32] {
+    /// The features of one.
+    pub(super) fn row(&self, index: usize) -> &[f32] {
         let width = self.schema.row_width();
         &self.rows[index * width..(index + 1) * width]
+    }
+
+    /// The interval in which the engagement came; the number of intervals if none did.
+    pub(super) fn outcome(&self, index: usize) -> usize {
+        usize::from(self.outcomes[index])
+    }
+
+    /// How many examples it stands for.
+    pub(super) fn weight(&self, index: usize) -> f32 {
+        self.weights[index]
     }
 }
 

@@ -1,12 +1,17 @@
-//! How likely is an engagement with each candidate, and by when? Discrete-time hazards.
+//! How likely is an engagement with each candidate, and by when? Discrete-time hazards, in two stages.
 //!
 //! The horizons cut time into intervals. The hazard of an interval, `λ = σ(x)` with `x` linear in the features, is the
 //! chance of an engagement in it, given none before. The chance of one by a horizon is `1 − Π (1 − λ)` over the
 //! intervals up to it, which can only grow with the horizon. (Discrete-time survival analysis by logistic regression:
 //! Singer & Willett 1993.)
+//!
+//! The linear hazards order all candidates. A [`Forest`], if the model has one, then moves the log-odds of the best of
+//! them, and only those stay in contention.
 
 use super::features::FeatureMatrix;
-use super::schema::Schema;
+use super::fit::Examples;
+use super::forest::Forest;
+use super::schema::{Group, Schema};
 
 /// A hazard beyond this log-odds (98 %) is not believed; keeps probabilities below 1 for any features.
 const HIGHEST_LOG_ODDS: f64 = 4.0;
@@ -14,11 +19,15 @@ const HIGHEST_LOG_ODDS: f64 = 4.0;
 /// A hazard below this log-odds is as good as this one; keeps probabilities above 0.
 const LOWEST_LOG_ODDS: f64 = -30.0;
 
-/// A linear hazard for each interval.
+/// How many candidates the forest looks at in a request, at least: more than any list that is usually asked for.
+const RESCORED: usize = 64;
+
+/// A hazard for each interval: linear in the features, corrected by a forest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HazardModel {
     schema: Schema,
     parameters: HazardParameters,
+    forest: Option<Forest>,
     /// For each interval, the weights on the features as they are, not standardised.
     raw_weights: Vec<Vec<f64>>,
     /// For each interval, the log-odds where all features are 0.
@@ -74,6 +83,14 @@ pub enum ModelError {
     /// A number is infinite or no number, or a standard deviation is not above 0.
     #[error("`{0}` has a number in the ranking weights that is not usable")]
     BadNumber(String),
+    /// A tree does not fit.
+    #[error("tree {number} of the ranking weights is not usable: {reason}")]
+    Tree {
+        /// Which one, from 1.
+        number: usize,
+        /// Why.
+        reason: &'static str,
+    },
 }
 
 /// What a model predicts for the candidates of a request. Keep it and predict into it again.
@@ -81,15 +98,18 @@ pub enum ModelError {
 pub struct Predictions {
     /// Candidates × intervals: log-odds of the hazards, in the believed range.
     hazards: Vec<f64>,
-    /// Candidates × horizons.
-    probabilities: Vec<f64>,
     horizons: usize,
+    /// The candidates in contention, best first by the linear hazards if not all are.
+    contenders: Vec<u32>,
+    /// Working memory for choosing them.
+    order: Vec<(f32, u32)>,
 }
 
 impl Predictions {
     /// The probability of an engagement with candidate `candidate` by horizon number `horizon`; in (0, 1).
     pub fn probability(&self, candidate: usize, horizon: usize) -> f64 {
-        self.probabilities[candidate * self.horizons + horizon]
+        let log_survival = -self.hazards(candidate)[..=horizon].iter().map(|&x| softplus(x)).sum::<f64>();
+        -log_survival.exp_m1()
     }
 
     /// The log-odds of that probability: the score that [`super::explain`] accounts for.
@@ -102,6 +122,11 @@ impl Predictions {
         &self.hazards[candidate * self.horizons..(candidate + 1) * self.horizons]
     }
 
+    /// The candidates that went through all stages: the only ones whose probabilities are comparable.
+    pub fn contenders(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.contenders.iter().map(|&candidate| candidate as usize)
+    }
+
     /// How many candidates there are.
     pub fn len(&self) -> usize {
         self.hazards.len().checked_div(self.horizons).unwrap_or(0)
@@ -110,6 +135,28 @@ impl Predictions {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.hazards.is_empty()
+    }
+
+    /// Keeps the best candidates by the linear hazards in contention: the best `count` by the first horizon and by the last.
+    fn choose(&mut self, count: usize) {
+        let Self { hazards, horizons, contenders, order } = self;
+        contenders.clear();
+        let candidates = hazards.len() / *horizons;
+        if candidates <= count {
+            contenders.extend(0..candidates as u32);
+            return;
+        }
+        // Hazards are small: their sum orders like the probability that they make up.
+        let rate = |x: f64| if x > 0.0 { 1.0 + x as f32 } else { (x as f32).exp() };
+        for intervals in [*horizons, 1] {
+            order.clear();
+            let sums = hazards.chunks_exact(*horizons).map(|x| x[..intervals].iter().map(|&x| rate(x)).sum::<f32>());
+            order.extend(sums.zip(0..));
+            order.select_nth_unstable_by(count - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+            contenders.extend(order[..count].iter().map(|&(_, candidate)| candidate));
+        }
+        contenders.sort_unstable();
+        contenders.dedup();
     }
 }
 
@@ -155,7 +202,7 @@ impl HazardModel {
             raw_weights.push(raw);
             raw_intercepts.push(intercept);
         }
-        Ok(Self { schema, parameters, raw_weights, raw_intercepts })
+        Ok(Self { schema, parameters, forest: None, raw_weights, raw_intercepts })
     }
 
     /// The features that the model reads.
@@ -180,25 +227,79 @@ impl HazardModel {
         shifted
     }
 
-    /// Predicts for every row of `matrix`, which must have been assembled with this model's schema.
-    pub fn predict(&self, matrix: &FeatureMatrix, predictions: &mut Predictions) {
+    /// The same linear hazards with `forest`, which must read this model's rows, or with none.
+    pub fn with_forest(&self, forest: Option<Forest>) -> Result<Self, ModelError> {
+        let intervals = self.schema.horizons().count();
+        let forest = match forest.filter(|forest| !forest.trees().is_empty()) {
+            Some(forest) => Some(Forest::new(forest.trees().to_vec(), intervals, self.schema.row_width())?),
+            None => None,
+        };
+        Ok(Self { forest, ..self.clone() })
+    }
+
+    /// The first stage alone.
+    #[must_use]
+    pub fn linear(&self) -> Self {
+        Self { forest: None, ..self.clone() }
+    }
+
+    /// The second stage, if there is one.
+    pub fn forest(&self) -> Option<&Forest> {
+        self.forest.as_ref()
+    }
+
+    /// Predicts for every row of `matrix`, which must have been assembled with this model's schema. The best candidates,
+    /// enough for lists of `count`, are in contention.
+    pub fn predict_for(&self, matrix: &FeatureMatrix, count: usize, predictions: &mut Predictions) {
         let horizons = self.schema.horizons().count();
         predictions.horizons = horizons;
         predictions.hazards.clear();
-        predictions.probabilities.clear();
         for row in matrix.rows() {
-            let mut log_survival = 0.0;
-            for interval in 0..horizons {
-                let hazard = self.raw_hazard(row, interval).clamp(LOWEST_LOG_ODDS, HIGHEST_LOG_ODDS);
-                predictions.hazards.push(hazard);
-                log_survival -= softplus(hazard);
-                predictions.probabilities.push(-log_survival.exp_m1());
+            let hazards = (0..horizons).map(|interval| self.linear_hazard(row, interval));
+            predictions.hazards.extend(hazards);
+        }
+        predictions.choose(if self.forest.is_some() { count.max(RESCORED) } else { usize::MAX });
+        if let Some(forest) = &self.forest {
+            for &candidate in &predictions.contenders {
+                let candidate = candidate as usize;
+                let hazards = &mut predictions.hazards[candidate * horizons..(candidate + 1) * horizons];
+                forest.add(matrix.row(candidate), hazards);
             }
         }
+        predictions.hazards.iter_mut().for_each(|x| *x = Self::believed(*x));
+    }
+
+    /// As [`Self::predict_for`] lists of the usual length.
+    pub fn predict(&self, matrix: &FeatureMatrix, predictions: &mut Predictions) {
+        self.predict_for(matrix, 0, predictions);
+    }
+
+    /// Examples × intervals: the log-odds that this model gives the hazards, all stages, not cut to the believed range.
+    pub fn log_odds_of(&self, examples: &Examples) -> Vec<f64> {
+        let horizons = self.schema.horizons().count();
+        let mut all = Vec::with_capacity(examples.len() * horizons);
+        for index in 0..examples.len() {
+            let row = examples.row(index);
+            let start = all.len();
+            all.extend((0..horizons).map(|interval| self.linear_hazard(row, interval)));
+            if let Some(forest) = &self.forest {
+                forest.add(row, &mut all[start..]);
+            }
+        }
+        all
+    }
+
+    /// The log-odds of the hazard of `interval` for a row of the matrix, all stages.
+    pub(super) fn raw_hazard(&self, row: &[f32], interval: usize) -> f64 {
+        let mut corrections = vec![0.0; self.schema.horizons().count()];
+        if let Some(forest) = &self.forest {
+            forest.add(row, &mut corrections);
+        }
+        self.linear_hazard(row, interval) + corrections[interval]
     }
 
     /// The log-odds of the hazard of `interval` for a row of the matrix, as the linear model has it.
-    pub(super) fn raw_hazard(&self, row: &[f32], interval: usize) -> f64 {
+    pub(super) fn linear_hazard(&self, row: &[f32], interval: usize) -> f64 {
         let weights = &self.raw_weights[interval];
         let (shared, own) = weights.split_at(self.schema.shared_width());
         self.raw_intercepts[interval] + dot(shared, row) + dot(own, self.schema.varying(row, interval))
@@ -206,15 +307,18 @@ impl HazardModel {
 
     /// The log-odds of the hazard of `interval` where nothing is known.
     pub(super) fn raw_intercept(&self, interval: usize) -> f64 {
-        self.raw_intercepts[interval]
+        self.raw_intercepts[interval] + self.forest.as_ref().map_or(0.0, |forest| forest.at_zero(interval))
     }
 
-    /// Calls `account` with every feature's position and its contribution to the log-odds of the hazard.
-    pub(super) fn contributions(&self, row: &[f32], interval: usize, mut account: impl FnMut(usize, f64)) {
+    /// Calls `account` with groups and what their features contribute to the log-odds of the hazard, piece by piece.
+    pub(super) fn contributions(&self, row: &[f32], interval: usize, mut account: impl FnMut(Group, f64)) {
         let shared = self.schema.shared_width();
         let values = row[..shared].iter().chain(self.schema.varying(row, interval));
         for (column, (weight, &value)) in self.raw_weights[interval].iter().zip(values).enumerate() {
-            account(column, weight * f64::from(value));
+            account(self.schema.groups()[column], weight * f64::from(value));
+        }
+        if let Some(forest) = &self.forest {
+            forest.contributions(row, interval, |column, value| account(self.schema.row_groups()[column], value));
         }
     }
 
@@ -257,7 +361,7 @@ fn dot(weights: &[f64], row: &[f32]) -> f64 {
 mod tests {
     use super::*;
     use crate::domain::{Horizons, ItemNo};
-    use crate::ranking::{Answered, Candidate, RequestContext, explain};
+    use crate::ranking::{Answered, Candidate, RequestContext, Split, Tree, explain};
     use proptest::prelude::*;
 
     /// A model with the given weights (repeated as needed), standardised by something that is not 0 and 1.
@@ -302,6 +406,38 @@ mod tests {
         prop_oneof![Just(vec![15, 30, 60]), Just(vec![5]), Just((1..=8).collect::<Vec<u32>>())]
     }
 
+    fn forest(schema: &Schema) -> Forest {
+        let tree = |columns: [usize; 3]| {
+            let splits = columns.map(|column| Split { column, above: 0.3 }).to_vec();
+            let leaves = (0..8 * schema.horizons().count()).map(|n| (n as f32 * 1.7).sin()).collect();
+            Tree { splits, leaves }
+        };
+        Forest::new(vec![tree([0, 1, 2]), tree([1, 3, 1])], schema.horizons().count(), schema.row_width()).unwrap()
+    }
+
+    #[test]
+    fn the_forest_decides_among_the_best() {
+        let linear = model(vec![15, 30, 60], &[0.3, 0.2], -4.0);
+        let scores: Vec<(f32, f32)> = (0..300).map(|n| (n as f32 / 10.0, 0.0)).collect();
+        let matrix = matrix(linear.schema(), &scores);
+        let (mut before, mut after) = (Predictions::default(), Predictions::default());
+        linear.predict(&matrix, &mut before);
+        assert_eq!(before.contenders().len(), 300);
+        let both = linear.with_forest(Some(forest(linear.schema()))).unwrap();
+        both.predict(&matrix, &mut after);
+        let contenders: Vec<usize> = after.contenders().collect();
+        assert!((64..=128).contains(&contenders.len()));
+        let best = crate::ranking::order(matrix.items(), &before, 2);
+        assert!(best[..64].iter().all(|ranked| contenders.contains(&ranked.candidate)));
+        assert_eq!(crate::ranking::order(matrix.items(), &after, 0).len(), contenders.len());
+        for candidate in 0..300 {
+            let moved = after.hazards(candidate) != before.hazards(candidate);
+            assert_eq!(moved, contenders.contains(&candidate), "{candidate}");
+        }
+        both.predict_for(&matrix, 200, &mut after);
+        assert!(after.contenders().len() >= 200);
+    }
+
     proptest! {
         #[test]
         fn probabilities_are_inside_and_grow_and_reasons_sum_to_the_score(
@@ -309,8 +445,11 @@ mod tests {
             weights in proptest::collection::vec(-8.0_f64..8.0, 1..40),
             intercept in -12.0_f64..6.0,
             scores in proptest::collection::vec((0.0_f32..50.0, 0.0_f32..1.0), 1..6),
+            with_trees in any::<bool>(),
         ) {
             let model = model(seconds, &weights, intercept);
+            let forest = with_trees.then(|| forest(model.schema()));
+            let model = model.with_forest(forest).unwrap();
             let matrix = matrix(model.schema(), &scores);
             let mut predictions = Predictions::default();
             model.predict(&matrix, &mut predictions);
@@ -341,8 +480,8 @@ mod tests {
         model.predict(&matrix, &mut predictions);
         let reasons = explain(&model, &matrix, &predictions, 0, 0);
         let mut session = 0.0;
-        model.contributions(matrix.row(0), 0, |column, contribution| {
-            if model.schema().groups()[column] == crate::ranking::Group::Session {
+        model.contributions(matrix.row(0), 0, |group, contribution| {
+            if group == crate::ranking::Group::Session {
                 session += contribution;
             }
         });

@@ -5,11 +5,12 @@
 //! 3. [`order`] and [`select`] make a list for each horizon.
 //! 4. [`explain`] tells why an item has its score.
 //!
-//! [`fit`] learns a model from examples. Nothing in here does IO, reads a clock or waits for a lock.
+//! [`fit`] learns linear hazards from examples, [`grow`] a forest on top of them. Nothing in here does IO, reads a clock or waits for a lock.
 
 mod explain;
 mod features;
 mod fit;
+mod forest;
 mod hazard;
 mod rerank;
 mod schema;
@@ -20,6 +21,7 @@ pub use features::{
     Answered, Candidate, FeatureMatrix, MAX_HORIZONS, RequestContext, TRENDING_SCALES, TrajectoryCosines,
 };
 pub use fit::{Examples, FitError, FitOptions, FitReport, fit};
+pub use forest::{Forest, GrowOptions, GrowReport, MAX_DEPTH, Split, Tree, grow};
 pub use hazard::{HazardModel, HazardParameters, ModelError, Predictions};
 pub use rerank::{Ranked, order, select};
 pub use schema::{Group, Schema};

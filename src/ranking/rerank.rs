@@ -17,13 +17,14 @@ pub struct Ranked {
     pub probability: f64,
 }
 
-/// All candidates by their probability by horizon number `horizon`, best first; equal ones by item number.
+/// The contenders by their probability by horizon number `horizon`, best first; equal ones by item number.
 pub fn order(items: &[ItemNo], predictions: &Predictions, horizon: usize) -> Vec<Ranked> {
-    let mut ranked: Vec<Ranked> = items
-        .iter()
-        .take(predictions.len())
-        .enumerate()
-        .map(|(candidate, &item)| Ranked { candidate, item, probability: predictions.probability(candidate, horizon) })
+    let mut ranked: Vec<Ranked> = predictions
+        .contenders()
+        .filter_map(|candidate| {
+            let item = *items.get(candidate)?;
+            Some(Ranked { candidate, item, probability: predictions.probability(candidate, horizon) })
+        })
         .collect();
     ranked.sort_unstable_by(|a, b| b.probability.total_cmp(&a.probability).then(a.item.cmp(&b.item)));
     ranked

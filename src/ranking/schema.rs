@@ -159,6 +159,8 @@ pub struct Schema {
     horizons: Horizons,
     names: Vec<String>,
     groups: Vec<Group>,
+    row_names: Vec<String>,
+    row_groups: Vec<Group>,
 }
 
 impl Schema {
@@ -171,9 +173,14 @@ impl Schema {
         for seconds in horizons.seconds() {
             columns.push((format!("transition_within_{seconds}s_log"), Group::Transition));
         }
+        let mut row = columns.clone();
         columns.extend(own(VARYING));
+        for seconds in horizons.seconds() {
+            row.extend(own(VARYING).into_iter().map(|(name, group)| (format!("{name}_{seconds}s"), group)));
+        }
         let (names, groups) = columns.into_iter().unzip();
-        Self { horizons: horizons.clone(), names, groups }
+        let (row_names, row_groups) = row.into_iter().unzip();
+        Self { horizons: horizons.clone(), names, groups, row_names, row_groups }
     }
 
     /// The horizons.
@@ -189,6 +196,16 @@ impl Schema {
     /// Where the contribution of each of those features is accounted.
     pub fn groups(&self) -> &[Group] {
         &self.groups
+    }
+
+    /// The names of the columns of a row: those of all intervals.
+    pub fn row_names(&self) -> &[String] {
+        &self.row_names
+    }
+
+    /// Where the contribution of each column of a row is accounted.
+    pub fn row_groups(&self) -> &[Group] {
+        &self.row_groups
     }
 
     /// How many features the model of each interval sees.
@@ -223,6 +240,8 @@ mod tests {
         let schema = Schema::new(&Horizons::default());
         assert_eq!(schema.names().iter().collect::<HashSet<_>>().len(), schema.model_width());
         assert_eq!(schema.groups().len(), schema.model_width());
+        assert_eq!(schema.row_names().len(), schema.row_width());
+        assert_eq!(schema.row_names().iter().collect::<HashSet<_>>().len(), schema.row_width());
         assert!(schema.names().contains(&"transition_within_30s_log".to_owned()));
         for (index, group) in Group::ALL.into_iter().enumerate() {
             assert_eq!(group.index(), index);

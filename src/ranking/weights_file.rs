@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Deserialize;
 
+use super::forest::{Forest, Split, Tree};
 use super::hazard::{HazardModel, HazardParameters, ModelError};
 use super::schema::Schema;
 use crate::domain::Horizons;
@@ -22,6 +23,17 @@ struct File {
     horizons_s: Vec<u32>,
     intercept: Vec<f64>,
     feature: BTreeMap<String, Line>,
+    #[serde(default)]
+    tree: Vec<TreeLines>,
+}
+
+/// A tree: at each level the feature that is asked about and the threshold; then, for each interval, what its leaves add.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TreeLines {
+    feature: Vec<String>,
+    above: Vec<f32>,
+    leaves: Vec<Vec<f32>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,7 +75,8 @@ impl HazardModel {
         if let Some(name) = file.feature.into_keys().next() {
             return Err(ModelError::UnknownFeature(name));
         }
-        Self::new(schema, HazardParameters { mean, sd, weights, intercepts: file.intercept })
+        let forest = forest(&schema, file.tree)?;
+        Self::new(schema, HazardParameters { mean, sd, weights, intercepts: file.intercept })?.with_forest(Some(forest))
     }
 
     /// The model as a file, after `header` (lines of comment, without the `#`).
@@ -87,8 +100,53 @@ impl HazardModel {
             let (mean, sd, weight) = (of(&parameters.mean), of(&parameters.sd), of(&parameters.weights));
             let _ = writeln!(text, "{name} = {{ mean = {mean}, sd = {sd}, weight = {weight} }}");
         }
+        if let Some(forest) = self.forest() {
+            let _ = writeln!(
+                text,
+                "\n# Trees that correct the log-odds of the best candidates. Bit l of a leaf's place is 1 if the feature of"
+            );
+            let _ =
+                writeln!(text, "# level l is above its threshold; of the leaves there is one list for each interval.");
+            for tree in forest.trees() {
+                let names: Vec<&str> =
+                    tree.splits.iter().map(|split| self.schema().row_names()[split.column].as_str()).collect();
+                let above: Vec<f32> = tree.splits.iter().map(|split| split.above).collect();
+                let _ = writeln!(text, "\n[[tree]]\nfeature = {names:?}\nabove = {above:?}\nleaves = [");
+                let intervals = self.schema().horizons().count();
+                for interval in 0..intervals {
+                    let values: Vec<String> =
+                        tree.leaves.iter().skip(interval).step_by(intervals).map(|v| format!("{v:?}")).collect();
+                    let _ = writeln!(text, "  [{}],", values.join(", "));
+                }
+                text.push_str("]\n");
+            }
+        }
         text
     }
+}
+
+/// The trees of a file.
+fn forest(schema: &Schema, trees: Vec<TreeLines>) -> Result<Forest, ModelError> {
+    let intervals = schema.horizons().count();
+    let mut read = Vec::with_capacity(trees.len());
+    for (number, TreeLines { feature, above, leaves }) in trees.into_iter().enumerate() {
+        let wrong = |reason| ModelError::Tree { number: number + 1, reason };
+        if feature.len() != above.len() {
+            return Err(wrong("it must have a threshold for each feature"));
+        }
+        let count = leaves.first().map_or(0, Vec::len);
+        if leaves.len() != intervals || leaves.iter().any(|values| values.len() != count) {
+            return Err(wrong("it must have a number for each leaf and interval"));
+        }
+        let mut splits = Vec::with_capacity(feature.len());
+        for (name, above) in feature.into_iter().zip(above) {
+            let column = schema.row_names().iter().position(|known| *known == name);
+            splits.push(Split { column: column.ok_or(ModelError::UnknownFeature(name))?, above });
+        }
+        let leaves = (0..count).flat_map(|leaf| leaves.iter().map(move |values| values[leaf])).collect();
+        read.push(Tree { splits, leaves });
+    }
+    Forest::new(read, intervals, schema.row_width())
 }
 
 /// Six significant digits are far finer than what can be learned, and keep the lines short.
@@ -108,6 +166,32 @@ mod tests {
         let text = model.to_toml("First line.\n\nThird line.");
         assert!(text.starts_with("# First line.\n#\n# Third line.\n"));
         assert_eq!(HazardModel::from_toml(&text).unwrap(), model);
+    }
+
+    fn with_trees() -> HazardModel {
+        let shipped = HazardModel::shipped().unwrap();
+        let column = |name: &str| shipped.schema().row_names().iter().position(|known| known == name).unwrap();
+        let splits = vec![
+            Split { column: column("session_relative"), above: 0.1 },
+            Split { column: column("transition_interval_log_30s"), above: 1.0 / 3.0 },
+        ];
+        let tree = Tree { splits, leaves: (0..12).map(|n| n as f32 / 7.0).collect() };
+        let forest = Forest::new(vec![tree.clone(), tree], 3, shipped.schema().row_width()).unwrap();
+        shipped.with_forest(Some(forest)).unwrap()
+    }
+
+    #[test]
+    fn trees_survive_a_round_trip() {
+        let model = HazardModel::from_toml(&with_trees().to_toml("")).unwrap();
+        // Of the linear weights a few digits are written.
+        let text = model.to_toml("");
+        assert_eq!(HazardModel::from_toml(&text).unwrap(), model);
+        assert_eq!(model.forest(), with_trees().forest());
+        assert_eq!(model.linear().forest(), None);
+        let error = |text: &str| HazardModel::from_toml(text).unwrap_err().to_string();
+        assert!(error(&text.replace("\"session_relative\", ", "\"shoe_size\", ")).contains("`shoe_size`"));
+        assert!(error(&text.replace("above = [0.1, ", "above = [")).contains("tree 1"));
+        assert!(error(&text.replace("  [0.0, ", "  [")).contains("a number for each leaf"));
     }
 
     #[test]
