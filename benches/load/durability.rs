@@ -4,7 +4,6 @@
 //! Clients share the machine with the server, so they are as cheap as can be: a thread and a connection each, requests
 //! written by hand. Each waits for its answer before it sends again.
 
-mod connection;
 mod disk;
 mod events;
 mod redis;
@@ -16,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use upnext::domain::{Clock, SystemClock};
 
-use self::connection::{Connection, Peer};
 use self::events::{EventWriter, Ids};
 use self::report::{Cell, Commits, Cost, Disk, Report};
+use crate::connection::{Connection, Peer};
 use crate::process::{machine_cpu_s, usage};
 use crate::server::OwnServer;
 use crate::{Args, Failure, interrupted, note};

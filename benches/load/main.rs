@@ -8,11 +8,13 @@
 //!
 //! Viewers and server share the machine; the report says how much processor time each took.
 
+mod connection;
 mod drive;
 mod durability;
 mod frames;
 mod model;
 mod process;
+mod replay;
 mod report;
 mod server;
 mod world;
@@ -48,6 +50,8 @@ pub(crate) enum Mode {
     Events,
     /// Events only, from several numbers of clients and in batches of several sizes, beside the disk alone and Redis
     Durability,
+    /// Three lists for each step of visits, on a server that has learned a log of clicks, beside Serenade
+    Replay,
 }
 
 /// Drives a server and says how it did
@@ -102,6 +106,24 @@ pub(crate) struct Args {
     /// With durability: event ids by chance only, instead of ids that begin with the time
     #[arg(long)]
     random_ids: bool,
+    /// With replay: clicks that are learned, made up from a seed, on `--items` items
+    #[arg(long, default_value_t = 1_000_000)]
+    clicks: usize,
+    /// With replay: a log to learn instead, tab-separated `SessionId ItemId Time`
+    #[arg(long, value_name = "FILE", requires = "visits")]
+    log: Option<PathBuf>,
+    /// With replay: the log whose sessions are replayed
+    #[arg(long, value_name = "FILE", requires = "log")]
+    visits: Option<PathBuf>,
+    /// With replay: items in a list
+    #[arg(long, default_value_t = 20)]
+    count: usize,
+    /// With replay: Serenade's program `serving`, measured beside
+    #[arg(long, value_name = "PROGRAM")]
+    serenade: Option<PathBuf>,
+    /// With replay: Serenade's sample size m, neighbours k, and latest items of a session
+    #[arg(long, value_delimiter = ',', default_value = "500,500,2")]
+    serenade_settings: Vec<usize>,
     /// Speak HTTP/2 instead of HTTP/1.1
     #[arg(long)]
     http2: bool,
@@ -134,6 +156,7 @@ fn run(args: &Args) -> Result<String, Failure> {
     let Some(mode) = args.mode.filter(|_| !args.test) else {
         report::check()?;
         durability::check()?;
+        replay::check()?;
         return Ok("nothing was measured; name a mode, for example `cargo bench --bench load -- frames`\n".into());
     };
     // The provider may be set already; either way there is one afterwards.
@@ -150,6 +173,11 @@ fn run(args: &Args) -> Result<String, Failure> {
         (None, None) => return Err("there is no server".into()),
     };
     tokio.block_on(unless_interrupted(address.wait_until_ready()))?;
+    if mode == Mode::Replay {
+        let report = replay::run(args, own.as_ref().ok_or("a replay needs a server of this program's own")?)?;
+        write_json(args, &report)?;
+        return Ok(report.text());
+    }
     if let Some(own) = &own {
         tokio.block_on(unless_interrupted(own.fill(&world)))?;
     }

@@ -107,6 +107,7 @@ impl Report {
                 Mode::Lists => "lists",
                 Mode::Events => "events",
                 Mode::Durability => "durability",
+                Mode::Replay => "replay",
             },
             viewers: args.concurrency,
             items: args.items,

@@ -22,7 +22,7 @@ use parking_lot::RwLock;
 pub use co_visitation::{CoVisitation, CoVisitationScratch};
 pub use session_knn::{SessionKnn, SessionKnnScratch, SessionVote};
 pub use transitions::{TransitionCounts, TransitionScratch, Transitions};
-pub use trending::{Popularity, TRENDING_SCALES, Trending};
+pub use trending::{Popularity, TRENDING_SCALES, Trending, TrendingScratch};
 
 use self::links::Links;
 use crate::domain::{Horizons, ItemNo, Timestamp};
@@ -213,12 +213,13 @@ mod tests {
         let (mut knn, mut best) = (SessionKnnScratch::default(), Vec::new());
         collab.session_knn.candidates(&history, None, 10, &mut knn, &mut best);
         assert_eq!(items(&best), [2, 3]);
-        assert_eq!(collab.trending.candidates(Some("de"), Timestamp(200_000), 10).len(), 3);
+        let popular = |region| testing::popular(&collab, region, Timestamp(200_000), 10).len();
+        assert_eq!(popular(Some("de")), 3);
 
         collab.forget_item(ItemNo(2));
         collab.transitions.candidates(&history, 10, &mut transition, &mut best);
         assert_eq!(items(&best), [3]);
-        assert_eq!(collab.trending.candidates(None, Timestamp(200_000), 10).len(), 2);
+        assert_eq!(popular(None), 2);
     }
 
     #[test]

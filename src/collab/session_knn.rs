@@ -14,10 +14,11 @@ mod tests;
 use std::collections::HashMap;
 
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 
 use super::score_table::ScoreTable;
 use super::{CollabLimits, Engagement, MAX_ITEMS};
-use crate::domain::{ItemNo, Scored, Timestamp};
+use crate::domain::{ItemNo, Scored, Timestamp, fast_ln};
 
 /// Marks an item that occurred earlier in the same stored session.
 const REPEAT: u32 = 1 << 31;
@@ -57,22 +58,28 @@ struct State {
     /// The number of each session that is still in the ring.
     numbers: HashMap<u64, u32>,
     items: Vec<Postings>,
+    /// By item, how many sessions in the ring hold it, and [`FORGOTTEN`]. Apart from the rest because a query looks at these
+    /// for a thousand items.
+    holders: Vec<u32>,
 }
+
+/// Marks an item that was forgotten, in the number of its holders.
+const FORGOTTEN: u32 = 1 << 31;
+
+/// Items of a session that need no memory of their own: most sessions are short, and a query goes through hundreds.
+const INLINE_ITEMS: usize = 8;
 
 #[derive(Debug, Default)]
 struct StoredSession {
     key: u64,
     /// In the order in which they came, repeats marked with [`REPEAT`].
-    items: Vec<u32>,
+    items: SmallVec<[u32; INLINE_ITEMS]>,
 }
 
 #[derive(Debug, Default, Clone)]
 struct Postings {
     /// Sessions that touched the item, the latest last. Cut back to the sample when it is twice as long.
     sessions: Vec<u32>,
-    /// How many sessions in the ring hold the item.
-    holders: u32,
-    forgotten: bool,
 }
 
 /// What sessions like this one say about one item.
@@ -125,6 +132,7 @@ impl SessionKnn {
                 next: 0,
                 numbers: HashMap::new(),
                 items: Vec::new(),
+                holders: Vec::new(),
             }),
             recency_sample: limits.recency_sample.max(1),
             neighbours: limits.neighbours.max(1),
@@ -209,6 +217,7 @@ impl SessionKnn {
         let number = state.number_of(session);
         if state.items.len() <= item.index() {
             state.items.resize(item.index() + 1, Postings::default());
+            state.holders.resize(item.index() + 1, 0);
         }
         let slot = state.slot(number);
         let stored = &mut state.sessions[slot].items;
@@ -221,10 +230,10 @@ impl SessionKnn {
         if let Some(gone) = dropped {
             state.release(gone);
         }
-        let postings = &mut state.items[item.index()];
-        postings.forgotten = false;
+        state.holders[item.index()] &= !FORGOTTEN;
         if !repeat {
-            postings.holders += 1;
+            state.holders[item.index()] += 1;
+            let postings = &mut state.items[item.index()];
             if postings.sessions.len() >= 2 * self.recency_sample {
                 postings.sessions.drain(..self.recency_sample);
             }
@@ -234,9 +243,10 @@ impl SessionKnn {
 
     /// Forgets an item: it is neither proposed nor looks for neighbours until someone engages with it again.
     pub fn forget_item(&self, item: ItemNo) {
-        if let Some(postings) = self.state.write().items.get_mut(item.index()) {
+        let mut state = self.state.write();
+        if let Some(postings) = state.items.get_mut(item.index()) {
             postings.sessions = Vec::new();
-            postings.forgotten = true;
+            state.holders[item.index()] |= FORGOTTEN;
         }
     }
 
@@ -317,8 +327,8 @@ impl State {
     }
 
     fn release(&mut self, item: u32) {
-        if let Some(postings) = self.items.get_mut(item as usize) {
-            postings.holders = postings.holders.saturating_sub(1);
+        if let Some(holders) = self.holders.get_mut(item as usize).filter(|holders| **holders & !FORGOTTEN > 0) {
+            *holders -= 1;
         }
     }
 
@@ -326,11 +336,13 @@ impl State {
     fn vote(&self, recent: &[(ItemNo, Timestamp)], current: ItemNo, scratch: &mut SessionKnnScratch) {
         let SessionKnnScratch { neighbours, votes, total_weight, .. } = scratch;
         let mut weight_sum = 0.0_f32;
+        // A posting may outlive its session: the ring has moved on by a whole turn.
+        neighbours.retain(|&(number, _)| self.next.wrapping_sub(number) <= self.capacity);
+        // The sessions lie all over the memory: looked at without waiting for one another, they come together.
+        let present =
+            neighbours.iter().map(|&(number, _)| self.sessions[self.slot(number)].key).fold(0, |all, key| all | key);
+        std::hint::black_box(present);
         for &(number, overlap) in neighbours.iter() {
-            // A posting may outlive its session: the ring has moved on by a whole turn.
-            if self.next.wrapping_sub(number) > self.capacity {
-                continue;
-            }
             let items = &self.sessions[self.slot(number)].items;
             // The latest position of the asking session that the neighbour shares, and where the neighbour has it.
             let place = |item: ItemNo| items.iter().rposition(|&own| own & !REPEAT == item.0);
@@ -353,12 +365,12 @@ impl State {
                 before = item;
             }
         }
-        let sessions = self.numbers.len() as f32 + 1.0;
+        let log_sessions = fast_ln(self.numbers.len() as f32 + 1.0);
         let share = if weight_sum > 0.0 { 1.0 / weight_sum } else { 0.0 };
         votes.update(|item, [score, follow]| {
-            let rarity = match self.items.get(item as usize) {
-                Some(postings) if !postings.forgotten && postings.holders > 0 => {
-                    (sessions / postings.holders as f32).ln().max(0.0)
+            let rarity = match self.holders.get(item as usize) {
+                Some(&holders) if holders > 0 && holders < FORGOTTEN => {
+                    (log_sessions - fast_ln(holders as f32)).max(0.0)
                 }
                 Some(_) | None => 0.0,
             };
@@ -370,7 +382,7 @@ impl State {
 }
 
 /// Removes the first item; returns it if the session does not hold it any more.
-fn drop_first(items: &mut Vec<u32>) -> Option<u32> {
+fn drop_first(items: &mut SmallVec<[u32; INLINE_ITEMS]>) -> Option<u32> {
     let gone = items.remove(0) & !REPEAT;
     match items.iter_mut().find(|own| **own & !REPEAT == gone) {
         Some(next) => {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{CoVisitationScratch, Collab, Engagement, SessionKnnScratch, TransitionScratch};
-use crate::domain::{ItemNo, Timestamp};
+use super::{CoVisitationScratch, Collab, Engagement, SessionKnnScratch, TransitionScratch, TrendingScratch};
+use crate::domain::{ItemNo, Scored, Timestamp};
 
 pub(super) const REGIONS: [&str; 4] = ["de", "fr", "it", "pl"];
 
@@ -107,7 +107,7 @@ pub(super) fn answers(collab: &Collab, items: u32, now: Timestamp) -> BTreeMap<S
     let all: Vec<ItemNo> = (0..items).map(ItemNo).collect();
     let mut popularity = Vec::new();
     for region in [None, Some("de"), Some("fr"), Some("it"), Some("pl"), Some("xx")] {
-        for scored in collab.trending.candidates(region, now, 300) {
+        for scored in popular(collab, region, now, 300) {
             add(format!("trending {region:?} {}", scored.item.0), scored.score);
         }
         collab.trending.look_up(&all, region, now, &mut popularity);
@@ -119,4 +119,11 @@ pub(super) fn answers(collab: &Collab, items: u32, now: Timestamp) -> BTreeMap<S
         }
     }
     found
+}
+
+/// What everybody turns to.
+pub(super) fn popular(collab: &Collab, region: Option<&str>, now: Timestamp, limit: usize) -> Vec<Scored> {
+    let mut best = Vec::new();
+    collab.trending.candidates(region, now, limit, &mut TrendingScratch::default(), &mut best);
+    best
 }

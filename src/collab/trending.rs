@@ -19,6 +19,7 @@ use parking_lot::RwLock;
 use self::board::Board;
 use self::counts::{Counts, HalfLives};
 use self::level::Level;
+use super::score_table::ScoreTable;
 use super::{CollabLimits, MAX_ITEMS};
 use crate::domain::{ItemNo, Scored, Timestamp};
 
@@ -75,6 +76,12 @@ struct Region {
     last_touched: Timestamp,
 }
 
+/// Working memory of a query; keep one a thread and use it again.
+#[derive(Debug, Default)]
+pub struct TrendingScratch {
+    sums: ScoreTable,
+}
+
 impl Trending {
     /// Counts nothing yet.
     pub fn new(limits: &CollabLimits) -> Self {
@@ -88,15 +95,24 @@ impl Trending {
     }
 
     /// The `limit` most popular items at `now`, best first. The score is the mean, over the half-lives and all time
-    /// (and over the half-lives in the region, if it is known), of the item's count relative to the best one's.
-    pub fn candidates(&self, region: Option<&str>, now: Timestamp, limit: usize) -> Vec<Scored> {
-        let mut sums: HashMap<u32, f32> = HashMap::new();
+    /// (and over the half-lives in the region, if it is known), of the item's count relative to the best one's. They come
+    /// into `best`.
+    pub fn candidates(
+        &self,
+        region: Option<&str>,
+        now: Timestamp,
+        limit: usize,
+        scratch: &mut TrendingScratch,
+        best: &mut Vec<Scored>,
+    ) {
+        let sums = &mut scratch.sums;
+        sums.clear();
         let mut boards = 0.0_f32;
         let mut collect = |board: &Board| {
             let Some(&(best, _)) = board.entries().first() else { return };
             boards += 1.0;
             for &(level, item) in board.entries().iter().take(limit) {
-                *sums.entry(item).or_default() += level.relative_to(best) as f32;
+                sums.add(item, level.relative_to(best) as f32, 0.0);
             }
         };
         self.global.read().boards.iter().for_each(&mut collect);
@@ -106,10 +122,9 @@ impl Trending {
         {
             local.boards.iter().for_each(collect);
         }
-        let mut best: Vec<Scored> =
-            sums.into_iter().map(|(item, sum)| Scored { item: ItemNo(item), score: sum / boards }).collect();
-        Scored::keep_best(&mut best, limit);
-        best
+        best.clear();
+        best.extend(sums.iter().map(|(item, [sum, _])| Scored { item: ItemNo(item), score: sum / boards }));
+        Scored::keep_best(best, limit);
     }
 
     /// The `limit` items with the most engagements ever, best first; the score is their number.
@@ -319,7 +334,11 @@ mod tests {
             trending.observe(ItemNo(2), at(90_000.0 + f64::from(n)), Some("fr"));
         }
         let now = at(90_060.0);
-        let best = |region| trending.candidates(region, now, 5).iter().map(|s| s.item.0).collect::<Vec<_>>();
+        let best = |region| {
+            let mut best = Vec::new();
+            trending.candidates(region, now, 5, &mut TrendingScratch::default(), &mut best);
+            best.iter().map(|s| s.item.0).collect::<Vec<_>>()
+        };
         assert_eq!(best(None), [2, 1]);
         assert_eq!(best(Some("de")), [1, 2]);
         assert_eq!(trending.most_popular(1)[0].item, ItemNo(1));

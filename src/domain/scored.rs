@@ -15,16 +15,21 @@ impl Scored {
     /// Sorts best first and keeps `limit`; equal scores in the order of their numbers, so that answers are
     /// the same from run to run.
     pub fn keep_best(scored: &mut Vec<Self>, limit: usize) {
-        let order = |a: &Self, b: &Self| b.score.total_cmp(&a.score).then(a.item.cmp(&b.item));
+        // One number that rises as the score falls, then with the item: compared in one instruction.
+        let order = |own: &Self| {
+            let bits = own.score.to_bits();
+            let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+            u64::from(!rising) << 32 | u64::from(own.item.0)
+        };
         if scored.len() > limit {
             if limit == 0 {
                 scored.clear();
                 return;
             }
-            scored.select_nth_unstable_by(limit - 1, order);
+            scored.select_nth_unstable_by_key(limit - 1, order);
             scored.truncate(limit);
         }
-        scored.sort_unstable_by(order);
+        scored.sort_unstable_by_key(order);
     }
 }
 
@@ -40,5 +45,9 @@ mod tests {
         assert_eq!(list.iter().map(|s| s.item.0).collect::<Vec<_>>(), [1, 2, 3]);
         Scored::keep_best(&mut list, 0);
         assert!(list.is_empty());
+        let mut list: Vec<Scored> =
+            [(0, -2.0), (1, 0.5), (2, -0.5), (3, 0.0)].map(|(i, score)| Scored { item: ItemNo(i), score }).into();
+        Scored::keep_best(&mut list, 9);
+        assert_eq!(list.iter().map(|s| s.item.0).collect::<Vec<_>>(), [1, 3, 2, 0]);
     }
 }

@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 use super::catalogue::Catalogue;
 use super::live::Live;
 use super::parts::EngineOptions;
-use crate::collab::{CoVisitationScratch, Popularity, SessionKnnScratch, TransitionScratch};
+use crate::collab::{CoVisitationScratch, Popularity, SessionKnnScratch, TransitionScratch, TrendingScratch};
 use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, dot};
 use crate::index::SearchOptions;
 use crate::ranking::{Answered, Candidate, RequestContext, TrajectoryCosines};
@@ -67,6 +67,7 @@ pub(super) struct Gathered {
 struct Scratch {
     session: SessionKnnScratch,
     transition: TransitionScratch,
+    trending: TrendingScratch,
     co_visitation: CoVisitationScratch,
     best: Vec<Scored>,
     popularity: Vec<Popularity>,
@@ -165,7 +166,9 @@ impl Gathering<'_> {
             });
         }
         self.answered.trending = self.source("trending", Stage::SourceTrending, limits.trending, |this, limit| {
-            Some(this.live.collab.trending.candidates(region, now, limit))
+            let Scratch { trending, best, .. } = &mut *this.scratch;
+            this.live.collab.trending.candidates(region, now, limit, trending, best);
+            Some(std::mem::take(best))
         });
         self.source("fresh", Stage::SourceFresh, limits.fresh, |this, limit| {
             let newest = this.live.newest.read();

@@ -11,7 +11,7 @@ use super::parts::EngineOptions;
 use crate::collab::{Collab, Engagement};
 use crate::domain::{Embedding, Event, ItemId, ItemNo, SessionId, Timestamp};
 use crate::index::{AttributeIndex, TextIndex, VectorIndex};
-use crate::session::SessionTable;
+use crate::session::{LiveSession, SessionTable};
 use crate::store::ItemRecord;
 
 /// The live state. It changes in two ways only: by changes from the log, in the log's order, and by frames, which are
@@ -148,10 +148,16 @@ impl Live {
                 session.region = Some(region.as_str().into());
             }
             let engaged = event.kind.is_engagement();
-            let history = if engaged { session.items().map(|i| (i.item, i.at)).collect() } else { Vec::new() };
+            let history = if engaged { Self::engagements(session) } else { Vec::new() };
             session.observe_event(event.kind, item, at, event.position_s, event.watched_s);
             (history, session.region.clone())
         })
+    }
+
+    /// What the log knows of a session's way: what requests said was on screen is not in the log, and must not be learned,
+    /// or a restart would learn something else.
+    fn engagements(session: &LiveSession) -> Vec<(ItemNo, Timestamp)> {
+        session.items().filter(|i| i.kind.is_engagement()).map(|i| (i.item, i.at)).collect()
     }
 
     /// The number of an item that an event names; items that have not arrived yet get one too.

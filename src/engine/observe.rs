@@ -68,7 +68,12 @@ impl Engine {
             last_seen: view.last_seen,
             playing: view.playing.and_then(|no| catalogue.id(no).cloned()),
             position_s: view.position_s.map(f64::from),
-            items: view.items.iter().filter_map(|i| Some((catalogue.id(i.item)?.clone(), i.at))).collect(),
+            items: view
+                .items
+                .iter()
+                .filter(|i| i.kind.is_engagement())
+                .filter_map(|i| Some((catalogue.id(i.item)?.clone(), i.at)))
+                .collect(),
             frames: view.trajectory.frames(),
             near_duplicates,
             scene_age_s: view.trajectory.scene_age_s(),
@@ -144,7 +149,7 @@ pub(super) fn take_in(
     now: Timestamp,
 ) -> FrameOutcome {
     if let Some(item) = playing {
-        session.show(item, at_s.map(|s| s as f32), now);
+        session.watch(item, at_s.map(|s| s as f32), now);
     }
     let at_s = at_s.unwrap_or_else(|| now.seconds_since(session.started_at));
     match &seen.sight {

@@ -15,7 +15,7 @@ use super::see::Sight;
 use super::{Engine, EngineError, FrameOutcome, HorizonList, RecommendRequest, Recommendation, Recommended};
 use crate::domain::{Filter, ItemId, ItemNo, Timestamp};
 use crate::inference::Priority;
-use crate::ranking::{FeatureMatrix, Predictions, explain, order, select};
+use crate::ranking::{FeatureMatrix, POOL, Predictions, explain, order, select};
 use crate::session::{LiveSession, SessionView};
 use crate::telemetry::Stage;
 
@@ -98,7 +98,7 @@ impl Engine {
                 session.device = Some(Arc::from(device.as_str()));
             }
             if let Some(playing) = wanted.playing {
-                session.show(playing, request.position_s.map(|s| s as f32), now);
+                session.watch(playing, request.position_s.map(|s| s as f32), now);
             }
             let outcomes = seen
                 .iter()
@@ -233,7 +233,8 @@ impl Ranking<'_> {
             matrix.assemble(model.schema(), &gathered.context, &gathered.candidates);
             timer.stop();
             let timer = parts.metrics.stage_timer(Stage::Ranking);
-            model.predict(matrix, predictions);
+            let contenders = if wanted.diversity > 0.0 { POOL * wanted.count } else { wanted.count };
+            model.predict_for(matrix, contenders, predictions);
             timer.stop();
             let _timer = parts.metrics.stage_timer(Stage::Rerank);
             wanted.horizons.iter().map(|&horizon| self.list(horizon, matrix, predictions)).collect()

@@ -1,7 +1,7 @@
 //! Which items come into question at a moment, and what do the sources say about them?
 
 use super::replay::Stop;
-use crate::collab::{CoVisitationScratch, Collab, Popularity, SessionKnnScratch, TransitionScratch};
+use crate::collab::{CoVisitationScratch, Collab, Popularity, SessionKnnScratch, TransitionScratch, TrendingScratch};
 use crate::domain::{ItemNo, Scored, Timestamp};
 use crate::ranking::{Answered, Candidate, RequestContext};
 
@@ -60,6 +60,8 @@ pub struct Gatherer {
     session: SessionKnnScratch,
     co_visitation: CoVisitationScratch,
     transition: TransitionScratch,
+    trending: TrendingScratch,
+    by_trending: Vec<Scored>,
     popularity: Vec<Popularity>,
     items: Vec<ItemNo>,
     /// The candidates of the last moment.
@@ -96,11 +98,11 @@ impl Gatherer {
         collab.co_visitation.candidates(history, limits.co_visitation, &mut self.co_visitation, proposals);
         collab.transitions.candidates(history, limits.transition, &mut self.transition, &mut self.by_transition);
         self.by_popularity = collab.trending.most_popular(limits.trending.max(21));
-        let trending = collab.trending.candidates(region, now, limits.trending);
+        collab.trending.candidates(region, now, limits.trending, &mut self.trending, &mut self.by_trending);
 
         let current = history.last().map(|&(item, _)| item);
         self.items.clear();
-        let proposals = [&self.by_session, &self.by_co_visitation, &self.by_transition, &trending];
+        let proposals = [&self.by_session, &self.by_co_visitation, &self.by_transition, &self.by_trending];
         self.items.extend(proposals.into_iter().flatten().map(|s| s.item).chain(extra.iter().copied()));
         self.items.sort_unstable();
         self.items.dedup();

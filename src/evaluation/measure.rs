@@ -119,7 +119,7 @@ pub fn measure(
         |stop| {
             gatherer.gather_at(collab, &stop, surroundings);
             matrix.assemble(model.schema(), &gatherer.context, &gatherer.candidates);
-            model.predict(&matrix, &mut predictions);
+            model.predict_for(&matrix, options.k, &mut predictions);
             let current = stop.history.last().map(|&(item, _)| item);
             let fill = |own: &[Scored]| filled(own, &gatherer.by_popularity, current, options.k);
             let alone = [

@@ -4,7 +4,7 @@
 //! [`FeatureMatrix::assemble`]. Any input is accepted: what is not finite counts as unknown, counts below 0 as 0.
 
 use super::schema::{SHARED, Schema, Shared, VARYING, Varying};
-use crate::domain::ItemNo;
+use crate::domain::{ItemNo, fast_ln};
 
 /// The most horizons that [`Candidate`] has room for.
 pub const MAX_HORIZONS: usize = 8;
@@ -159,8 +159,8 @@ pub struct FeatureMatrix {
     values: Vec<f32>,
     items: Vec<ItemNo>,
     width: usize,
-    /// Working memory for the ranks.
-    order: Vec<(f32, u32)>,
+    /// Working memory for the ranks: a score, inverted, and a row.
+    order: Vec<u64>,
 }
 
 impl FeatureMatrix {
@@ -278,11 +278,14 @@ impl FeatureMatrix {
     ) {
         let mut order = std::mem::take(&mut self.order);
         order.clear();
-        let scored = candidates.iter().enumerate().map(|(index, c)| (score(c), index as u32));
-        order.extend(scored.filter(|(score, _)| score.is_finite() && *score > 0.0));
-        order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        for (position, &(_, index)) in order.iter().enumerate() {
-            self.values[index as usize * self.width + rank as usize] = 1.0 / (1.0 + position as f32);
+        let scored = candidates.iter().enumerate().map(|(index, c)| (score(c), index as u64));
+        let scored = scored.filter(|(score, _)| score.is_finite() && *score > 0.0);
+        // The bits of positive numbers rise with them: best first, then in the order of the rows.
+        order.extend(scored.map(|(score, index)| u64::from(!score.to_bits()) << 32 | index));
+        order.sort_unstable();
+        for (position, &entry) in order.iter().enumerate() {
+            let index = entry as u32 as usize;
+            self.values[index * self.width + rank as usize] = 1.0 / (1.0 + position as f32);
         }
         self.order = order;
         if let Some(relative) = relative {
@@ -385,10 +388,11 @@ fn known(value: Option<f32>) -> Option<f32> {
     value.filter(|v| v.is_finite())
 }
 
-/// ln(1 + x), 0 for what is negative or no number. Plain `ln` is several times faster than `ln_1p`, whose accuracy for
-/// tiny values is of no use here.
+/// ln(1 + x), 0 for what is negative or no number. `ln_1p` is many times slower, and its accuracy for tiny values of no use
+/// here.
+#[inline]
 fn log(value: f32) -> f32 {
-    (1.0 + value.max(0.0)).ln()
+    if value > 0.0 { fast_ln((1.0 + value).min(f32::MAX)) } else { 0.0 }
 }
 
 /// ln(1 + x / floor): like ln(x), but 0 where there is nothing.

@@ -5,8 +5,8 @@
 //! intervals up to it, which can only grow with the horizon. (Discrete-time survival analysis by logistic regression:
 //! Singer & Willett 1993.)
 //!
-//! The linear hazards order all candidates. A [`Forest`], if the model has one, then moves the log-odds of the best of
-//! them, and only those stay in contention.
+//! The linear hazards order all candidates, and only the best of them stay in contention. A [`Forest`], if the model has
+//! one, then moves their log-odds.
 
 use super::features::FeatureMatrix;
 use super::fit::Examples;
@@ -19,8 +19,8 @@ const HIGHEST_LOG_ODDS: f64 = 4.0;
 /// A hazard below this log-odds is as good as this one; keeps probabilities above 0.
 const LOWEST_LOG_ODDS: f64 = -30.0;
 
-/// How many candidates the forest looks at in a request, at least: more than any list that is usually asked for.
-const RESCORED: usize = 64;
+/// How many candidates stay in contention, at least: more than any list that is usually asked for.
+const CONTENDERS: usize = 64;
 
 /// A hazard for each interval: linear in the features, corrected by a forest.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +28,9 @@ pub struct HazardModel {
     schema: Schema,
     parameters: HazardParameters,
     forest: Option<Forest>,
-    /// For each interval, the weights on the features as they are, not standardised.
-    raw_weights: Vec<Vec<f64>>,
+    /// For each interval, the weights on the features as they are, not standardised. Single precision is far finer than
+    /// what can be learned, and twice as fast.
+    raw_weights: Vec<Vec<f32>>,
     /// For each interval, the log-odds where all features are 0.
     raw_intercepts: Vec<f64>,
 }
@@ -99,8 +100,10 @@ pub struct Predictions {
     /// Candidates × intervals: log-odds of the hazards, in the believed range.
     hazards: Vec<f64>,
     horizons: usize,
-    /// The candidates in contention, best first by the linear hazards if not all are.
+    /// The candidates in contention, in the order of the rows.
     contenders: Vec<u32>,
+    /// Contenders × horizons: the logarithm of the chance of no engagement by the horizon.
+    log_survivals: Vec<f64>,
     /// Working memory for choosing them.
     order: Vec<(f32, u32)>,
 }
@@ -127,6 +130,13 @@ impl Predictions {
         self.contenders.iter().map(|&candidate| candidate as usize)
     }
 
+    /// The contenders with the chance, as a logarithm, that there is no engagement with them by horizon number `horizon`:
+    /// the lower, the likelier an engagement.
+    pub(super) fn log_survivals(&self, horizon: usize) -> impl Iterator<Item = (usize, f64)> + '_ {
+        let survivals = self.log_survivals.iter().skip(horizon).step_by(self.horizons.max(1));
+        self.contenders().zip(survivals.copied())
+    }
+
     /// How many candidates there are.
     pub fn len(&self) -> usize {
         self.hazards.len().checked_div(self.horizons).unwrap_or(0)
@@ -139,7 +149,7 @@ impl Predictions {
 
     /// Keeps the best candidates by the linear hazards in contention: the best `count` by the first horizon and by the last.
     fn choose(&mut self, count: usize) {
-        let Self { hazards, horizons, contenders, order } = self;
+        let Self { hazards, horizons, contenders, order, .. } = self;
         contenders.clear();
         let candidates = hazards.len() / *horizons;
         if candidates <= count {
@@ -190,11 +200,12 @@ impl HazardModel {
             for (column, name) in schema.names().iter().enumerate() {
                 let (m, s, w) = (mean[interval][column], sd[interval][column], weights[interval][column]);
                 let weight = w / s;
-                if s <= 0.0 || !(m.is_finite() && s.is_finite() && w.is_finite() && weight.is_finite()) {
+                if s <= 0.0 || !(m.is_finite() && s.is_finite() && w.is_finite() && (weight as f32).is_finite()) {
                     return Err(ModelError::BadNumber(name.clone()));
                 }
+                let weight = weight as f32;
                 raw.push(weight);
-                intercept -= weight * m;
+                intercept -= f64::from(weight) * m;
             }
             if !intercept.is_finite() {
                 return Err(ModelError::BadNumber("intercept".into()));
@@ -258,7 +269,7 @@ impl HazardModel {
             let hazards = (0..horizons).map(|interval| self.linear_hazard(row, interval));
             predictions.hazards.extend(hazards);
         }
-        predictions.choose(if self.forest.is_some() { count.max(RESCORED) } else { usize::MAX });
+        predictions.choose(count.max(CONTENDERS));
         if let Some(forest) = &self.forest {
             for &candidate in &predictions.contenders {
                 let candidate = candidate as usize;
@@ -267,6 +278,14 @@ impl HazardModel {
             }
         }
         predictions.hazards.iter_mut().for_each(|x| *x = Self::believed(*x));
+        predictions.log_survivals.clear();
+        for &candidate in &predictions.contenders {
+            let mut log_survival = 0.0;
+            for &x in &predictions.hazards[candidate as usize * horizons..][..horizons] {
+                log_survival -= softplus(x);
+                predictions.log_survivals.push(log_survival);
+            }
+        }
     }
 
     /// As [`Self::predict_for`] lists of the usual length.
@@ -302,7 +321,7 @@ impl HazardModel {
     pub(super) fn linear_hazard(&self, row: &[f32], interval: usize) -> f64 {
         let weights = &self.raw_weights[interval];
         let (shared, own) = weights.split_at(self.schema.shared_width());
-        self.raw_intercepts[interval] + dot(shared, row) + dot(own, self.schema.varying(row, interval))
+        self.raw_intercepts[interval] + f64::from(dot(shared, row) + dot(own, self.schema.varying(row, interval)))
     }
 
     /// The log-odds of the hazard of `interval` where nothing is known.
@@ -314,8 +333,8 @@ impl HazardModel {
     pub(super) fn contributions(&self, row: &[f32], interval: usize, mut account: impl FnMut(Group, f64)) {
         let shared = self.schema.shared_width();
         let values = row[..shared].iter().chain(self.schema.varying(row, interval));
-        for (column, (weight, &value)) in self.raw_weights[interval].iter().zip(values).enumerate() {
-            account(self.schema.groups()[column], weight * f64::from(value));
+        for (column, (&weight, &value)) in self.raw_weights[interval].iter().zip(values).enumerate() {
+            account(self.schema.groups()[column], f64::from(weight) * f64::from(value));
         }
         if let Some(forest) = &self.forest {
             forest.contributions(row, interval, |column, value| account(self.schema.row_groups()[column], value));
@@ -344,17 +363,19 @@ pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
 }
 
-/// The dot product, in four independent sums, so that the compiler can use vector registers.
-fn dot(weights: &[f64], row: &[f32]) -> f64 {
-    let mut sums = [0.0_f64; 4];
-    let (w, x) = (weights.chunks_exact(4), row.chunks_exact(4));
-    let tail: f64 = w.remainder().iter().zip(&row[weights.len() / 4 * 4..]).map(|(w, &x)| w * f64::from(x)).sum();
+/// The dot product, in independent sums, so that the compiler can use vector registers.
+fn dot(weights: &[f32], row: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut sums = [0.0_f32; LANES];
+    let (w, x) = (weights.chunks_exact(LANES), row.chunks_exact(LANES));
+    let done = weights.len() / LANES * LANES;
+    let tail: f32 = w.remainder().iter().zip(&row[done..]).map(|(w, x)| w * x).sum();
     for (w, x) in w.zip(x) {
-        for lane in 0..4 {
-            sums[lane] += w[lane] * f64::from(x[lane]);
+        for lane in 0..LANES {
+            sums[lane] += w[lane] * x[lane];
         }
     }
-    sums.iter().sum::<f64>() + tail
+    sums.iter().sum::<f32>() + tail
 }
 
 #[cfg(test)]
@@ -422,7 +443,7 @@ mod tests {
         let matrix = matrix(linear.schema(), &scores);
         let (mut before, mut after) = (Predictions::default(), Predictions::default());
         linear.predict(&matrix, &mut before);
-        assert_eq!(before.contenders().len(), 300);
+        assert_eq!((before.len(), before.contenders().len()), (300, 64), "all horizons agree who is best");
         let both = linear.with_forest(Some(forest(linear.schema()))).unwrap();
         both.predict(&matrix, &mut after);
         let contenders: Vec<usize> = after.contenders().collect();
@@ -430,6 +451,7 @@ mod tests {
         let best = crate::ranking::order(matrix.items(), &before, 2);
         assert!(best[..64].iter().all(|ranked| contenders.contains(&ranked.candidate)));
         assert_eq!(crate::ranking::order(matrix.items(), &after, 0).len(), contenders.len());
+        assert_eq!(contenders, before.contenders().collect::<Vec<_>>());
         for candidate in 0..300 {
             let moved = after.hazards(candidate) != before.hazards(candidate);
             assert_eq!(moved, contenders.contains(&candidate), "{candidate}");
@@ -485,7 +507,7 @@ mod tests {
                 session += contribution;
             }
         });
-        assert!((reasons.of(crate::ranking::Group::Session) - session).abs() < 1e-9);
+        assert!((reasons.of(crate::ranking::Group::Session) - session).abs() < 1e-5, "but for single precision");
         assert_eq!(reasons.of(crate::ranking::Group::Metadata), 0.0, "no metadata, no reason");
     }
 

@@ -23,5 +23,5 @@ pub use features::{
 pub use fit::{Examples, FitError, FitOptions, FitReport, fit};
 pub use forest::{Forest, GrowOptions, GrowReport, MAX_DEPTH, Split, Tree, grow};
 pub use hazard::{HazardModel, HazardParameters, ModelError, Predictions};
-pub use rerank::{Ranked, order, select};
+pub use rerank::{POOL, Ranked, order, select};
 pub use schema::{Group, Schema};

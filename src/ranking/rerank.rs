@@ -3,8 +3,9 @@
 use super::hazard::Predictions;
 use crate::domain::ItemNo;
 
-/// How many times the list's length is considered for diversity; the rest could hardly get in.
-const POOL: usize = 4;
+/// How many times the list's length is considered for diversity; the rest could hardly get in. As many must be in
+/// [contention](super::HazardModel::predict_for).
+pub const POOL: usize = 4;
 
 /// An item of a list, with the probability that the model gave it. Re-ranking does not change it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,15 +20,15 @@ pub struct Ranked {
 
 /// The contenders by their probability by horizon number `horizon`, best first; equal ones by item number.
 pub fn order(items: &[ItemNo], predictions: &Predictions, horizon: usize) -> Vec<Ranked> {
-    let mut ranked: Vec<Ranked> = predictions
-        .contenders()
-        .filter_map(|candidate| {
-            let item = *items.get(candidate)?;
-            Some(Ranked { candidate, item, probability: predictions.probability(candidate, horizon) })
-        })
+    let mut ranked: Vec<(f64, ItemNo, usize)> = predictions
+        .log_survivals(horizon)
+        .filter_map(|(candidate, log_survival)| Some((log_survival, *items.get(candidate)?, candidate)))
         .collect();
-    ranked.sort_unstable_by(|a, b| b.probability.total_cmp(&a.probability).then(a.item.cmp(&b.item)));
+    ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
     ranked
+        .into_iter()
+        .map(|(log_survival, item, candidate)| Ranked { candidate, item, probability: -log_survival.exp_m1() })
+        .collect()
 }
 
 /// Picks `count` items out of `ranked` (best first, as [`order`] returns it).

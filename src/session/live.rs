@@ -15,7 +15,8 @@ pub struct SessionItem {
     pub item: ItemNo,
     /// When.
     pub at: Timestamp,
-    /// How: a kind of [engagement](EventKind::is_engagement).
+    /// How: a kind of [engagement](EventKind::is_engagement), or [`EventKind::Progress`] when it is only known to have been
+    /// on screen.
     pub kind: EventKind,
 }
 
@@ -96,11 +97,7 @@ impl LiveSession {
         self.started_at = self.started_at.min(at);
         self.last_seen = self.last_seen.max(at);
         if kind.is_engagement() {
-            let place = self.items.iter().rposition(|earlier| earlier.at <= at).map_or(0, |index| index + 1);
-            self.items.insert(place, SessionItem { item, at, kind });
-            if self.items.len() > self.max_items {
-                self.items.pop_front();
-            }
+            self.insert(SessionItem { item, at, kind });
         }
         if kind != EventKind::Impression {
             self.mark_seen(item);
@@ -127,6 +124,35 @@ impl LiveSession {
             | EventKind::Save
             | EventKind::Rate
             | EventKind::Purchase => {}
+        }
+    }
+
+    /// Notes that the viewer has turned to `item`, as a request tells that names what is on screen: it joins
+    /// [`items`](Self::items) unless it is the last of them.
+    pub fn watch(&mut self, item: ItemNo, position_s: Option<f32>, at: Timestamp) {
+        if self.playing != Some(item) && self.items.back().is_none_or(|last| last.item != item && last.at <= at) {
+            // It was turned to when it began to play.
+            let began =
+                position_s.filter(|p| p.is_finite() && *p >= 0.0).map_or(at, |p| at.plus_seconds(-f64::from(p)));
+            let began = self.items.back().map_or(began, |last| began.max(last.at)).min(at);
+            self.insert(SessionItem { item, at: began, kind: EventKind::Progress });
+        }
+        self.show(item, position_s, at);
+    }
+
+    /// Puts an item in its place in time; the same item that was only known to be on screen gives way to it.
+    fn insert(&mut self, new: SessionItem) {
+        let place = self.items.iter().rposition(|earlier| earlier.at <= new.at).map_or(0, |index| index + 1);
+        let watched = |other: &SessionItem| other.item == new.item && !other.kind.is_engagement();
+        if let Some(before) = place.checked_sub(1).filter(|&before| watched(&self.items[before])) {
+            self.items[before] = new;
+        } else if self.items.get(place).is_some_and(watched) {
+            self.items[place] = new;
+        } else {
+            self.items.insert(place, new);
+            if self.items.len() > self.max_items {
+                self.items.pop_front();
+            }
         }
     }
 
@@ -168,7 +194,7 @@ impl LiveSession {
         self.last_thumb = Some(thumb);
     }
 
-    /// The engagements, oldest first; at most [`SessionLimits::max_items`].
+    /// The engagements and what else was on screen, oldest first; at most [`SessionLimits::max_items`].
     pub fn items(&self) -> impl DoubleEndedIterator<Item = SessionItem> + ExactSizeIterator + '_ {
         self.items.iter().copied()
     }
@@ -255,7 +281,7 @@ pub struct SessionView {
     pub started_at: Timestamp,
     pub last_seen: Timestamp,
     pub motion: Motion,
-    /// The engagements, oldest first.
+    /// The engagements and what else was on screen, oldest first.
     pub items: Vec<SessionItem>,
     /// The items seen, in ascending order.
     pub seen: Vec<ItemNo>,
@@ -316,6 +342,25 @@ mod tests {
         assert_eq!((session.playing, session.position_s), (None, None));
         session.observe_event(EventKind::Progress, ItemNo(3), Timestamp(9950), Some(f32::NAN), None);
         assert_eq!((session.playing, session.position_s), (Some(ItemNo(3)), None));
+    }
+
+    #[test]
+    fn what_is_watched_is_part_of_the_way() {
+        let mut session = session();
+        session.watch(ItemNo(1), None, Timestamp(1_000));
+        session.watch(ItemNo(1), Some(5.0), Timestamp(6_000));
+        session.watch(ItemNo(2), Some(2.0), Timestamp(10_000));
+        let at = |session: &LiveSession| session.items().map(|i| (i.item.0, i.at.0, i.kind)).collect::<Vec<_>>();
+        let watched = EventKind::Progress;
+        assert_eq!(at(&session), [(1, 1_000, watched), (2, 8_000, watched)]);
+        session.observe_event(EventKind::Click, ItemNo(2), Timestamp(8_500), None, None);
+        assert_eq!(at(&session), [(1, 1_000, watched), (2, 8_500, EventKind::Click)], "the event says it better");
+        session.watch(ItemNo(2), None, Timestamp(12_000));
+        assert_eq!(items(&session), [1, 2]);
+        session.watch(ItemNo(1), Some(f32::NAN), Timestamp(13_000));
+        session.watch(ItemNo(3), Some(1e9), Timestamp(14_000));
+        assert_eq!(items(&session), [2, 1, 3], "in order, within bounds");
+        assert!(!session.has_seen(ItemNo(3)), "what was on screen a moment ago may be offered again");
     }
 
     #[test]

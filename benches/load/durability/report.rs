@@ -7,9 +7,9 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Seen;
-use super::connection::Connection;
 use super::disk::synced_writes_per_s;
 use super::redis::{RedisCell, RedisReport};
+use crate::connection::Connection;
 use crate::report::{Latency, processors};
 use crate::{Args, Failure};
 

@@ -1,11 +1,10 @@
 //! How are the sessions written down? The ring and each item's sessions; the rest follows from them.
 
-use super::{Postings, REPEAT, SessionKnn, StoredSession};
+use smallvec::SmallVec;
+
+use super::{FORGOTTEN, Postings, REPEAT, SessionKnn, StoredSession};
 use crate::collab::{CollabLimits, MAX_ITEMS};
 use crate::domain::{LoadError, StateReader, StateWriter};
-
-/// Marks an item that was forgotten, in the length of its list.
-const FORGOTTEN: u32 = 1 << 31;
 
 /// A number that was given out this many sessions ago or longer cannot be told from one that is to come.
 const LONG_AGO: u32 = 1 << 31;
@@ -34,10 +33,10 @@ impl SessionKnn {
             to.u32s(&session.items);
         }
         let mut recent = Vec::new();
-        for postings in &state.items {
+        for (postings, holders) in state.items.iter().zip(&state.holders) {
             recent.clear();
             recent.extend(postings.sessions.iter().filter(|&&number| state.next.wrapping_sub(number) < LONG_AGO));
-            to.u32(recent.len() as u32 | if postings.forgotten { FORGOTTEN } else { 0 });
+            to.u32(recent.len() as u32 | holders & FORGOTTEN);
             to.u32s(&recent);
         }
     }
@@ -64,6 +63,7 @@ impl SessionKnn {
             return Err(LoadError::Damaged("the ring of sessions has gaps"));
         }
         state.items.resize(item_count, Postings::default());
+        state.holders.resize(item_count, 0);
         state.sessions.reserve_exact(session_count);
         state.numbers.reserve(session_count);
         // By item, the last session that held it, counted from 1.
@@ -71,10 +71,10 @@ impl SessionKnn {
         for slot in 0..session_count {
             let key = from.u64()?;
             let count = from.count(4, session_items)?;
-            let items: Vec<u32> = from.u32s(count)?.collect();
+            let items: SmallVec<_> = from.u32s(count)?.collect();
             for own in &items {
                 let item = (own & !REPEAT) as usize;
-                let (Some(held_by), Some(postings)) = (held_by.get_mut(item), state.items.get_mut(item)) else {
+                let (Some(held_by), Some(holders)) = (held_by.get_mut(item), state.holders.get_mut(item)) else {
                     return Err(LoadError::Damaged("a session holds an item that is not there"));
                 };
                 let repeat = *held_by == slot + 1;
@@ -82,7 +82,7 @@ impl SessionKnn {
                     return Err(LoadError::Damaged("a session's repeats are not marked"));
                 }
                 *held_by = slot + 1;
-                postings.holders += u32::from(!repeat);
+                *holders += u32::from(!repeat);
             }
             // The latest number that belongs into this slot. A session without items was forgotten.
             let back = state.next.wrapping_sub(1).wrapping_sub(slot as u32) & (state.capacity - 1);
@@ -93,9 +93,9 @@ impl SessionKnn {
             state.sessions.push(StoredSession { key, items });
         }
         let oldest = if session_count < state.capacity as usize { state.next } else { LONG_AGO - 1 };
-        for postings in &mut state.items {
+        for (postings, holders) in state.items.iter_mut().zip(&mut state.holders) {
             let count = from.u32()?;
-            postings.forgotten = count & FORGOTTEN != 0;
+            *holders |= count & FORGOTTEN;
             let count = (count & !FORGOTTEN) as usize;
             if count > 2 * recency_sample {
                 return Err(LoadError::Damaged("an item has too many sessions"));

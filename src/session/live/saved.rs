@@ -90,7 +90,10 @@ impl LiveSession {
         let mut before = Timestamp(i64::MIN);
         for place in 0..count {
             let (item, at, kind) = (known(from.u32()?)?, Timestamp(from.i64()?), usize::from(from.u8()?));
-            let kind = EventKind::ALL.get(kind).copied().filter(|kind| kind.is_engagement() && at >= before);
+            let kind = EventKind::ALL
+                .get(kind)
+                .copied()
+                .filter(|kind| (kind.is_engagement() || *kind == EventKind::Progress) && at >= before);
             let kind = kind.ok_or(LoadError::Damaged("a session's engagements are none, or out of order"))?;
             if place >= beyond {
                 session.items.push_back(SessionItem { item, at, kind });

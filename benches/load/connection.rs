@@ -1,6 +1,6 @@
-//! How does a client speak for next to nothing? HTTP/1.1 over TLS on one kept-alive connection, written by hand.
+//! How does a client speak for next to nothing? HTTP/1.1, mostly over TLS, on one kept-alive connection, written by hand.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,16 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// Where the server is and how it is spoken to.
-pub(super) struct Peer {
+pub(crate) struct Peer {
     address: SocketAddr,
-    tls: Arc<ClientConfig>,
+    /// Without, HTTP is spoken as it is.
+    tls: Option<Arc<ClientConfig>>,
     /// The lines of every request's head.
     headers: String,
 }
 
 impl Peer {
-    pub(super) fn new(address: &Address) -> Result<Self, Failure> {
+    pub(crate) fn new(address: &Address) -> Result<Self, Failure> {
         let port = address.base.rsplit_once(':').ok_or("the address has no port")?.1.parse()?;
         let pem = address.certificate.as_deref().ok_or("the server has no certificate")?;
         let mut roots = RootCertStore::empty();
@@ -34,13 +35,39 @@ impl Peer {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let key = address.headers.get(http::header::AUTHORIZATION).ok_or("there is no key")?.to_str()?;
         let headers = format!("host: localhost:{port}\r\nauthorization: {key}\r\n");
-        Ok(Self { address: ([127, 0, 0, 1], port).into(), tls: Arc::new(tls), headers })
+        Ok(Self { address: ([127, 0, 0, 1], port).into(), tls: Some(Arc::new(tls)), headers })
+    }
+
+    /// A server that speaks plain HTTP and asks for no key.
+    pub(crate) fn plain(port: u16) -> Self {
+        Self { address: ([127, 0, 0, 1], port).into(), tls: None, headers: format!("host: localhost:{port}\r\n") }
+    }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes),
+            Self::Tls(stream) => stream.write_all(bytes),
+        }
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(into),
+            Self::Tls(stream) => stream.read(into),
+        }
     }
 }
 
 /// One connection.
-pub(super) struct Connection {
-    stream: StreamOwned<ClientConnection, TcpStream>,
+pub(crate) struct Connection {
+    stream: Stream,
     headers: String,
     out: Vec<u8>,
     /// What was read and belongs to the answer.
@@ -48,39 +75,47 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn open(peer: &Peer) -> Result<Self, Failure> {
+    pub(crate) fn open(peer: &Peer) -> Result<Self, Failure> {
         let tcp = TcpStream::connect(peer.address)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(TIMEOUT))?;
         tcp.set_write_timeout(Some(TIMEOUT))?;
-        let tls = ClientConnection::new(Arc::clone(&peer.tls), ServerName::try_from("localhost")?)?;
-        let mut connection = Self {
-            stream: StreamOwned::new(tls, tcp),
-            headers: peer.headers.clone(),
-            out: Vec::new(),
-            read: Vec::new(),
+        let stream = match &peer.tls {
+            Some(tls) => {
+                let tls = ClientConnection::new(Arc::clone(tls), ServerName::try_from("localhost")?)?;
+                Stream::Tls(Box::new(StreamOwned::new(tls, tcp)))
+            }
+            None => Stream::Plain(tcp),
         };
-        // The handshake now, not within the first request that counts.
-        connection.get("/livez")?;
+        let mut connection = Self { stream, headers: peer.headers.clone(), out: Vec::new(), read: Vec::new() };
+        if peer.tls.is_some() {
+            // The handshake now, not within the first request that counts.
+            connection.get("/livez")?;
+        }
         Ok(connection)
     }
 
     /// Status and body of an answer.
-    pub(super) fn get(&mut self, path: &str) -> Result<(u16, &[u8]), Failure> {
+    pub(crate) fn get(&mut self, path: &str) -> Result<(u16, &[u8]), Failure> {
         self.out.clear();
         write!(self.out, "GET {path} HTTP/1.1\r\n{}\r\n", self.headers)?;
         self.exchange()
     }
 
     /// Sends JSON.
-    pub(super) fn post(&mut self, path: &str, json: &[u8]) -> Result<(u16, &[u8]), Failure> {
+    pub(crate) fn post(&mut self, path: &str, json: &[u8]) -> Result<(u16, &[u8]), Failure> {
+        self.post_as(path, "application/json", json)
+    }
+
+    /// Sends a body of any type.
+    pub(crate) fn post_as(&mut self, path: &str, content_type: &str, body: &[u8]) -> Result<(u16, &[u8]), Failure> {
         self.out.clear();
-        let (headers, length) = (&self.headers, json.len());
+        let (headers, length) = (&self.headers, body.len());
         write!(
             self.out,
-            "POST {path} HTTP/1.1\r\n{headers}content-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+            "POST {path} HTTP/1.1\r\n{headers}content-type: {content_type}\r\ncontent-length: {length}\r\n\r\n"
         )?;
-        self.out.extend_from_slice(json);
+        self.out.extend_from_slice(body);
         self.exchange()
     }
 
