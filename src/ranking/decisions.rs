@@ -9,9 +9,11 @@
 //! events that follow.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::features::FeatureMatrix;
 use super::hazard::Predictions;
+use super::lesson::Predictor;
 use crate::domain::{Horizons, ItemNo, Timestamp};
 
 /// Engagements that one decision remembers; who does more within a minute is hardly a person.
@@ -164,6 +166,8 @@ pub struct Decision {
     pub at: Timestamp,
     /// Which arm answered.
     pub arm: u16,
+    /// What predicted; `None` if it was no correction of the model that is being learned.
+    pub by: Option<Arc<Predictor>>,
     /// For each horizon of the model, the items of its list, best first; empty where none was asked for.
     pub lists: Vec<Vec<ItemNo>>,
     /// What was predicted.
@@ -462,7 +466,7 @@ mod tests {
             places: vec![NOT_SHOWN; items.len()],
             propensities: vec![1.0; items.len()],
         };
-        Decision { session, answer, subject: session, at: time(at_s), arm: 0, lists: vec![], cases }
+        Decision { session, answer, subject: session, at: time(at_s), arm: 0, by: None, lists: vec![], cases }
     }
 
     fn time(s: f64) -> Timestamp {

@@ -1,8 +1,19 @@
 //! What is learned from a decision whose outcome is known? Its cases, with what two models said of them.
 
+use std::sync::Arc;
+
 use super::decisions::{Cases, Closed, Mixer, NOT_SHOWN};
 use super::hazard::{HazardModel, sigmoid, softplus};
 use crate::domain::Timestamp;
+
+/// A model that answers, and the one that it is a correction of.
+#[derive(Debug, PartialEq)]
+pub struct Predictor {
+    /// What answers.
+    pub model: HazardModel,
+    /// The same without what was learned since it was fitted.
+    pub base: Arc<HazardModel>,
+}
 
 /// A closed decision in the form that learning takes.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,32 +32,41 @@ pub struct Lesson {
 }
 
 impl Lesson {
-    /// Of a decision that `running` predicted, which is `base` and what was learned since.
+    /// Of a decision whose outcome is known; `base` is the model that is being corrected now.
     ///
-    /// What the base model says is what was predicted less that difference, so that whatever else went into the
-    /// prediction stays in it.
-    pub fn new(closed: Closed, running: &HazardModel, base: &HazardModel) -> Self {
+    /// What the base model said is what was predicted less what had been learned by then, so that whatever else went into
+    /// the prediction stays in it. If another base model predicted, it is computed anew.
+    pub fn new(closed: Closed, base: &Arc<HazardModel>) -> Self {
         let Closed { decision, outcomes, covered, .. } = closed;
         let intervals = base.schema().horizons().count();
+        let by = decision.by.filter(|by| Arc::ptr_eq(&by.base, base));
         let mut of_base = Vec::with_capacity(decision.cases.log_odds.len());
         for case in 0..decision.cases.len() {
             let row = decision.cases.row(case);
             for interval in 0..intervals {
-                let learned = running.log_odds(row, interval) - base.log_odds(row, interval);
-                let predicted = f64::from(decision.cases.log_odds[case * intervals + interval]);
-                of_base.push((predicted - learned) as f32);
+                let said = match &by {
+                    Some(by) => {
+                        let learned = by.model.log_odds(row, interval) - by.base.log_odds(row, interval);
+                        f64::from(decision.cases.log_odds[case * intervals + interval]) - learned
+                    }
+                    None => base.log_odds(row, interval),
+                };
+                of_base.push(said as f32);
             }
         }
         Self { session: decision.session, at: decision.at, cases: decision.cases, outcomes, base: of_base, covered }
     }
 
-    /// Of a decision that another model predicted: what `base` says is computed anew.
-    pub fn of_other(closed: Closed, base: &HazardModel) -> Self {
-        let Closed { decision, outcomes, covered, .. } = closed;
-        let intervals = base.schema().horizons().count();
-        let cases = (0..decision.cases.len()).flat_map(|case| (0..intervals).map(move |interval| (case, interval)));
-        let of_base = cases.map(|(case, interval)| base.log_odds(decision.cases.row(case), interval) as f32).collect();
-        Self { session: decision.session, at: decision.at, cases: decision.cases, outcomes, base: of_base, covered }
+    /// Replaces what was predicted by what `model`, the base model from now on, says.
+    pub fn predict_again(&mut self, model: &HazardModel) {
+        let intervals = self.intervals();
+        for case in 0..self.len() {
+            for interval in 0..intervals {
+                let said = model.log_odds(self.cases.row(case), interval) as f32;
+                self.cases.log_odds[case * intervals + interval] = said;
+                self.base[case * intervals + interval] = said;
+            }
+        }
     }
 
     /// How many cases there are.

@@ -31,7 +31,7 @@ pub use features::{
 };
 pub use fit::{Examples, FitError, FitOptions, FitReport, fit};
 pub use hazard::{HazardModel, HazardParameters, ModelError, Predictions};
-pub use lesson::Lesson;
+pub use lesson::{Lesson, Predictor};
 pub use online::{OnlineLearner, OnlineOptions, Step};
 pub use quality::{BINS, Difference, Figures, HIT_PLACES, Measure, Quality};
 pub use rerank::{Ranked, order, select};

@@ -235,8 +235,16 @@ mod tests {
             propensities: vec![1.0; items.len()],
         };
         let list: Vec<ItemNo> = items.iter().map(|i| ItemNo(i.0)).collect();
-        let decision =
-            Decision { session: subject, answer: None, subject, at: Timestamp(0), arm: 0, lists: vec![list; 3], cases };
+        let decision = Decision {
+            session: subject,
+            answer: None,
+            subject,
+            at: Timestamp(0),
+            arm: 0,
+            by: None,
+            lists: vec![list; 3],
+            cases,
+        };
         let engaged = engaged.iter().map(|&(item, k)| (ItemNo(item), k)).collect();
         Closed { decision, outcomes: items.iter().map(|i| i.2).collect(), engaged, covered: 3 }
     }
