@@ -209,7 +209,7 @@ impl Learning {
         now: Timestamp,
         (matrix, predictions): (&FeatureMatrix, &Predictions),
         lists: &[Vec<Ranked>],
-        explored: Option<&Explored>,
+        explored: Option<Explored>,
     ) {
         // Without a session nothing is heard of what comes of it.
         let Some(session) = session else { return };

@@ -251,12 +251,12 @@ impl Ranking<'_> {
             let mut shown = vec![Vec::new(); model.schema().horizons().count()];
             let mut lists = Vec::with_capacity(wanted.horizons.len());
             for &horizon in &wanted.horizons {
-                let picked = self.pick(horizon, matrix, predictions, explored.as_ref());
-                lists.push(self.list(horizon, matrix, predictions, &picked, explored.as_ref()));
+                let mut picked = self.pick(horizon, matrix, predictions);
+                let tried = explored.filter(|explored| explored.put_into(&mut picked, matrix, predictions, horizon));
+                lists.push(self.list(horizon, matrix, predictions, &picked, tried));
                 shown[horizon] = picked;
             }
-            let learned = (&*matrix, &*predictions);
-            parts.learning.served(serving, self.session, now, learned, &shown, explored.as_ref());
+            parts.learning.served(serving, self.session, now, (matrix, predictions), &shown, explored);
             lists
         });
         (lists, gathered)
@@ -289,13 +289,7 @@ impl Ranking<'_> {
     }
 
     /// What stands in the list of horizon number `horizon`.
-    fn pick(
-        &self,
-        horizon: usize,
-        matrix: &FeatureMatrix,
-        predictions: &Predictions,
-        explored: Option<&Explored>,
-    ) -> Vec<Ranked> {
+    fn pick(&self, horizon: usize, matrix: &FeatureMatrix, predictions: &Predictions) -> Vec<Ranked> {
         let Self { parts, wanted, .. } = self;
         let ranked = order(matrix.items(), predictions, horizon);
         let mut images = std::collections::HashMap::new();
@@ -308,11 +302,7 @@ impl Ranking<'_> {
             image(a).zip(image(b)).map_or(0.0, |(a, b)| a.cosine(&b).max(0.0))
         };
         // Rules are kept already: what must not be answered is no candidate.
-        let mut picked = select(&ranked, wanted.count, wanted.diversity, |_| true, similarity);
-        if let Some(explored) = explored {
-            explored.put_into(&mut picked, matrix.items(), |candidate| predictions.probability(candidate, horizon));
-        }
-        picked
+        select(&ranked, wanted.count, wanted.diversity, |_| true, similarity)
     }
 
     /// The list of horizon number `horizon`, in words of the answer.
@@ -322,7 +312,7 @@ impl Ranking<'_> {
         matrix: &FeatureMatrix,
         predictions: &Predictions,
         picked: &[Ranked],
-        explored: Option<&Explored>,
+        tried: Option<Explored>,
     ) -> HorizonList {
         let Self { parts, wanted, .. } = self;
         let model = self.serving.model();
@@ -336,7 +326,7 @@ impl Ranking<'_> {
                 probability: ranked.probability,
                 rank: place + 1,
                 score: predictions.score(ranked.candidate, horizon),
-                explored: explored.is_some_and(|e| e.is_at(ranked.candidate, place)),
+                explored: tried.is_some_and(|tried| tried.candidate == ranked.candidate),
                 reasons: wanted.explain.then(|| {
                     let reasons = explain(model, matrix, predictions, ranked.candidate, horizon);
                     reasons.iter().map(|(group, contribution)| (group.name(), contribution)).collect()

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use parking_lot::Mutex;
 
 use crate::domain::ItemNo;
-use crate::ranking::{Ranked, siphash};
+use crate::ranking::{FeatureMatrix, Predictions, Ranked, siphash};
 
 /// Items whose tries are counted; beyond it, those that are no longer new are forgotten.
 const COUNTED: usize = 4_096;
@@ -28,23 +28,23 @@ pub(in crate::engine) struct Explored {
 }
 
 impl Explored {
-    /// Gives it its place in a list; in one that has it anyway, nothing changes. A short list gives its last place.
+    /// Gives it its place in the list of a horizon, or the last one of a short list; whether it got one. A list that has
+    /// it anyway stays as it is.
     pub(in crate::engine) fn put_into(
         &self,
         list: &mut [Ranked],
-        items: &[ItemNo],
-        probability: impl FnOnce(usize) -> f64,
-    ) {
+        matrix: &FeatureMatrix,
+        predictions: &Predictions,
+        horizon: usize,
+    ) -> bool {
         let place = self.place.min(list.len().saturating_sub(1));
-        let there = list.iter().any(|ranked| ranked.candidate == self.candidate);
-        if let (true, Some(&item)) = (place > 0 && !there, items.get(self.candidate)) {
-            list[place] = Ranked { candidate: self.candidate, item, probability: probability(self.candidate) };
+        if place == 0 || list.iter().any(|ranked| ranked.candidate == self.candidate) {
+            return false;
         }
-    }
-
-    /// Whether a place of a list is one that was given away.
-    pub(in crate::engine) fn is_at(&self, candidate: usize, place: usize) -> bool {
-        self.candidate == candidate && place > 0
+        let Some(&item) = matrix.items().get(self.candidate) else { return false };
+        let probability = predictions.probability(self.candidate, horizon);
+        list[place] = Ranked { candidate: self.candidate, item, probability };
+        true
     }
 }
 
@@ -114,7 +114,9 @@ mod tests {
         let again = Explorer::new(40, HashMap::new());
         let same: Vec<Explored> = (0..1_000).filter_map(|key| again.choose(key, 0.05, &items, 5, newest)).collect();
         assert_eq!(chosen, same, "the key decides");
-        (0..10_000).for_each(|key| drop(explorer.choose(key, 1.0, &items, 5, newest)));
+        (0..10_000).for_each(|key| {
+            explorer.choose(key, 1.0, &items, 5, newest);
+        });
         assert_eq!(explorer.tries(), [(ItemNo(4), 40), (ItemNo(7), 40)]);
         assert_eq!(explorer.choose(1, 1.0, &items, 5, newest), None, "all had their chance");
         assert_eq!(again.choose(1, 1.0, &items, 1, newest), None, "the first place is never given away");
