@@ -3,7 +3,7 @@
 //! Three things are learned from each decision whose outcome is known. *Calibration*: a shift of each interval's
 //! log-odds, by running Newton steps on the log loss with a prior and exponential forgetting; a service with weights
 //! from elsewhere is right on average within a few hundred decisions. *Weights*: a correction of the standardised
-//! weights by FTRL-Proximal (McMahan et al. 2013), drawn towards no correction. *Places*: how much likelier an item is
+//! weights by FTRL-Proximal (`McMahan` et al. 2013), drawn towards no correction. *Places*: how much likelier an item is
 //! turned to because of where it was shown; this is learned beside the weights, so that they need not explain it, and
 //! left out of predictions.
 //!

@@ -114,7 +114,7 @@ fn rates_that_are_off_by_a_factor_are_right_after_two_thousand_decisions() {
 fn a_drift_is_followed_and_beats_the_frozen_model_before_it_is_learned_from() {
     let base = model([0.8, -0.5, 0.0, 0.3], [-3.0, -3.0, -2.5]);
     let truth = model([-0.2, -0.5, 0.7, 0.3], [-3.0, -3.0, -2.5]);
-    let (mut learner, mut audience) = (learner(&base), Audience::new(truth.clone(), 5));
+    let (mut learner, mut audience) = (learner(&base), Audience::new(truth, 5));
     let mut late = Step::default();
     for n in 0..3_000 {
         let step = learner.learn(audience.lesson(&base, &base, false));
