@@ -250,13 +250,16 @@ impl Ranking<'_> {
             let explored = parts.learning.explore(serving, matrix.items(), wanted.count, newest);
             let mut shown = vec![Vec::new(); model.schema().horizons().count()];
             let mut lists = Vec::with_capacity(wanted.horizons.len());
+            let mut drawn = None;
             for &horizon in &wanted.horizons {
                 let mut picked = self.pick(horizon, matrix, predictions);
                 let tried = explored.filter(|explored| explored.put_into(&mut picked, matrix, predictions, horizon));
                 lists.push(self.list(horizon, matrix, predictions, &picked, tried));
                 shown[horizon] = picked;
+                // In a list that has it anyway it is no draw.
+                drawn = drawn.or(tried);
             }
-            parts.learning.served(serving, self.session, now, (matrix, predictions), &shown, explored);
+            parts.learning.served(serving, self.session, now, (matrix, predictions), &shown, drawn);
             lists
         });
         (lists, gathered)
