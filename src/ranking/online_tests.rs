@@ -1,3 +1,5 @@
+//! Does the correction follow what people do, and only that? Simulated audiences with known habits.
+
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
