@@ -1,13 +1,18 @@
-//! How long does ranking take? Features, scores and re-ranking of 200 candidates; session-kNN on a million clicks.
+//! How long does ranking take? Features, scores and re-ranking of 200 candidates; session-kNN on a million clicks;
+//! what learning costs an answer, and the learning thread.
 
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use upnext::collab::{Collab, CollabLimits, Engagement, SessionKnnScratch};
 use upnext::domain::{Horizons, ItemNo, Timestamp};
 use upnext::evaluation::{Gatherer, Moment};
 use upnext::ranking::{
-    Answered, Candidate, FeatureMatrix, HazardModel, Predictions, RequestContext, Schema, explain, order, select,
+    Answered, Assignment, Candidate, Cases, Closed, Decision, Experiment, FeatureMatrix, HazardModel, Ledger,
+    LedgerLimits, Lesson, OnlineLearner, OnlineOptions, Predictions, Predictor, Quality, RequestContext, Schema, Shown,
+    Stream, explain, order, select,
 };
 
 const ITEMS: f64 = 50_000.0;
@@ -106,6 +111,83 @@ fn ranking(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// What an answer costs more when it is remembered, and what each decision costs the learning thread.
+fn learning(criterion: &mut Criterion) {
+    let base = Arc::new(HazardModel::shipped().expect("the shipped weights load"));
+    let mut random = Random(5);
+    let candidates: Vec<Candidate> = (0..400)
+        .map(|number| Candidate { session_score: random.next() as f32 * 10.0, ..Candidate::new(ItemNo(number)) })
+        .collect();
+    let answered = Answered { session: true, ..Answered::default() };
+    let context = RequestContext { answered, session_length: 5, ..RequestContext::default() };
+    let (mut matrix, mut predictions) = (FeatureMatrix::default(), Predictions::default());
+    matrix.assemble(base.schema(), &context, &candidates);
+    base.predict(&matrix, &mut predictions);
+    let shown: Vec<Shown> = (0..14).map(|place| Shown { candidate: place * 3, place, propensity: 1.0 }).collect();
+    let arms = vec![("a".to_owned(), 0.5), ("b".to_owned(), 0.5)];
+    let assignment = Assignment::new(vec![Experiment { name: "x".into(), arms }]);
+    let by = Arc::new(Predictor { model: base.as_ref().clone(), base: base.clone() });
+    let sample = |seed| Cases::sample(&model, (&matrix, &predictions), &shown, 48, seed);
+    let decision = |seed: u64| Decision {
+        session: seed,
+        answer: Some(seed),
+        subject: seed,
+        at: Timestamp(seed as i64),
+        arm: 0,
+        by: Some(by.clone()),
+        lists: vec![(0..10).map(ItemNo).collect(); 3],
+        cases: sample(seed),
+    };
+    let horizons = base.schema().horizons().clone();
+    let closed = |seed: u64| {
+        let decision = decision(seed);
+        let outcomes = (0..48_u64).map(|case| if case == seed % 48 { (seed % 3) as u8 } else { 3 }).collect();
+        Closed { decision, outcomes, engaged: vec![(ItemNo(1), 0)], covered: 3 }
+    };
+    let mut group = criterion.benchmark_group("learning");
+    group.bench_function("assign_an_arm", |b| b.iter(|| assignment.arm(black_box(&[7; 16]))));
+    let mut seed = 0;
+    group.bench_function("remember_48_of_400", |b| {
+        b.iter(|| {
+            seed += 1;
+            sample(seed)
+        });
+    });
+    let mut ledger = Ledger::new(&horizons, LedgerLimits::default());
+    group.bench_function("open_engage_close", |b| {
+        b.iter_batched(
+            || {
+                seed += 1;
+                decision(seed * 100_000)
+            },
+            |decision| {
+                let (session, at) = (decision.session, decision.at);
+                ledger.decide(decision, Stream::Live, at);
+                ledger.engage(session, None, ItemNo(3), at);
+                ledger.close(Stream::Live, at.plus_seconds(65.0))
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let mut quality = Quality::new(&horizons, 5_000.0);
+    let mut learner = OnlineLearner::new(base.clone(), OnlineOptions::default());
+    group.bench_function("test_and_learn", |b| {
+        b.iter_batched(
+            || {
+                seed += 1;
+                closed(seed)
+            },
+            |closed| {
+                quality.add(&closed);
+                learner.learn(Lesson::new(closed, &base))
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("publish", |b| b.iter(|| learner.correction()));
+    group.finish();
+}
+
 fn million(criterion: &mut Criterion) {
     let (collab, queries) = million_clicks();
     let mut group = criterion.benchmark_group("million_clicks");
@@ -145,6 +227,6 @@ criterion_group! {
         .sample_size(30)
         .warm_up_time(std::time::Duration::from_millis(500))
         .measurement_time(std::time::Duration::from_secs(2));
-    targets = ranking, million
+    targets = ranking, learning, million
 }
 criterion_main!(benches);

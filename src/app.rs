@@ -3,6 +3,7 @@
 //! Start: keys and certificate; then, while the server answers that it is starting (`app/start.rs`), ONNX Runtime, model,
 //! store, recovery, upkeep. Stop: listener, requests in flight (they may finish), upkeep, store, model.
 
+mod learning;
 mod start;
 
 use std::io;
@@ -21,7 +22,7 @@ use crate::api::{self, Access, ApiOptions, AppState, CorsOrigins, Drained, Limit
 use crate::collab::CollabLimits;
 use crate::config::{self, Settings, TlsMode, UserSecret};
 use crate::domain::{Clock, SealingKey, SystemClock, Timestamp, UserId, UserKey};
-use crate::engine::{CandidateLimits, Engine, EngineOptions, Progress, Recovered, Retention, Step};
+use crate::engine::{CandidateLimits, Engine, EngineOptions, LearningOptions, Progress, Recovered, Retention, Step};
 use crate::index::{self, IndexKind, IndexSettings};
 use crate::inference::{Embedder, EmbedderOptions, InferenceError, Manifest, ManifestError, Provider, runtime};
 use crate::ranking::{HazardModel, ModelError};
@@ -52,6 +53,7 @@ pub struct App {
 pub struct Prepared {
     rim: Arc<Rim>,
     hazard_model: HazardModel,
+    learning: LearningOptions,
 }
 
 /// What stands between the socket and the engine.
@@ -134,8 +136,9 @@ impl App {
         }
         let tls = tls_options(&settings, clock.as_ref())?.map(Tls::load).transpose()?.map(Arc::new);
         let metrics = Metrics::new()?;
-        let hazard_model = load_weights(&settings)?;
-        Ok(Prepared { rim: Arc::new(Rim { settings, clock, access, tls, metrics }), hazard_model })
+        let hazard_model = learning::start_weights(&settings)?;
+        let learning = learning::learning_options(&settings, &hazard_model)?;
+        Ok(Prepared { rim: Arc::new(Rim { settings, clock, access, tls, metrics }), hazard_model, learning })
     }
 
     /// Makes all parts and brings them to the state that the log ends at; see [`Prepared::start`].
@@ -194,7 +197,7 @@ impl Prepared {
     /// Makes the other parts and brings them to the state that the log ends at. Blocks for as long as that takes;
     /// `progress` hears of it from time to time and may break it off, which ends it with [`StoreError::Closed`].
     pub fn start(self, mut progress: impl FnMut(Progress) -> ControlFlow<()>) -> Result<App, AppError> {
-        let Self { rim, hazard_model } = self;
+        let Self { rim, hazard_model, learning } = self;
         let (settings, metrics) = (&rim.settings, &rim.metrics);
         let mut begin = |step| match progress(Progress::begin(step, 0)) {
             ControlFlow::Continue(()) => Ok(()),
@@ -214,7 +217,7 @@ impl Prepared {
         let keys = sealing.load(&settings.data_dir, rim.clock.now())?;
         let store = Store::open(&settings.data_dir, &keys, store_options(settings, &rim.clock, Some(metrics)))?;
         let vectors = index::open(&index_settings(settings, embedder.dims()))?;
-        let options = engine_options(settings, hazard_model);
+        let options = engine_options(settings, hazard_model, learning);
         let (engine, recovered) =
             Engine::start(options, rim.clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
         let engine = Arc::new(engine);
@@ -315,8 +318,9 @@ struct Upkeep {
 impl Upkeep {
     fn start(engine: Arc<Engine>, sealing: Sealing) -> io::Result<Self> {
         let mut upkeep = Self { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
-        let indexed = engine.clone();
+        let (indexed, learning) = (engine.clone(), engine.clone());
         upkeep.every_second("upnext-index", move |stop| indexed.tend_index(stop))?;
+        upkeep.every_second("upnext-learning", move |_| learning.learn())?;
         upkeep.every_second("upnext-upkeep", move |stop| {
             sealing.follow(&engine);
             engine.tend(stop);
@@ -384,22 +388,6 @@ fn tls_options(settings: &Settings, clock: &dyn Clock) -> Result<Option<TlsOptio
     Ok(Some(TlsOptions { cert, key, client_ca }))
 }
 
-fn load_weights(settings: &Settings) -> Result<HazardModel, AppError> {
-    let model = match &settings.ranking.weights {
-        None => HazardModel::shipped()?,
-        Some(file) => {
-            let text = std::fs::read_to_string(file).map_err(|reason| AppError::File { file: file.clone(), reason })?;
-            HazardModel::from_toml(&text)?
-        }
-    };
-    let (weights, wanted) = (model.schema().horizons(), &settings.ranking.horizons_s);
-    if weights == wanted {
-        Ok(model)
-    } else {
-        Err(AppError::Horizons { weights: weights.seconds().to_vec(), settings: wanted.seconds().to_vec() })
-    }
-}
-
 /// The model of this name in the models folder; the built-in one needs no folder.
 fn load_manifest(settings: &Settings) -> Result<Manifest, ManifestError> {
     let inference = &settings.inference;
@@ -464,7 +452,7 @@ fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
     }
 }
 
-fn engine_options(settings: &Settings, hazard_model: HazardModel) -> EngineOptions {
+fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: LearningOptions) -> EngineOptions {
     let Settings { vision, session, collab, ranking, inference, .. } = settings;
     let decode_threads = if vision.decode_workers == 0 { processors().div_ceil(2) } else { vision.decode_workers };
     EngineOptions {
@@ -498,6 +486,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel) -> EngineOptio
             ..CollabLimits::default()
         },
         hazard_model,
+        learning,
         default_count: ranking.default_count,
         max_count: ranking.max_count,
         default_diversity: ranking.diversity,

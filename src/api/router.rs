@@ -12,7 +12,9 @@ use super::middleware::{TimeLimit, around, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
 use super::routes::operations::OpenApiText;
-use super::routes::{events, export, item_batch, items, operations, recommendations, search, sessions, storage, users};
+use super::routes::{
+    events, export, item_batch, items, learning, operations, recommendations, search, sessions, storage, users,
+};
 use super::state::AppState;
 use crate::security::Scope;
 
@@ -90,6 +92,8 @@ fn groups() -> Vec<Group> {
             &[Scope::Admin],
             router()
                 .routes(routes!(operations::admin_status))
+                .routes(routes!(learning::get_training, learning::post_training))
+                .routes(routes!(learning::get_experiments))
                 .routes(routes!(users::delete_user))
                 .routes(routes!(users::receipt_key))
                 .routes(routes!(storage::delete_snapshot)),
@@ -141,6 +145,7 @@ mod tests {
             "GET /metrics",
             "GET /openapi.json",
             "GET /readyz",
+            "GET /v1/admin/experiments",
             "GET /v1/admin/receipt-key",
             "GET /v1/admin/snapshots",
             "POST /v1/admin/snapshots",
@@ -148,6 +153,8 @@ mod tests {
             "POST /v1/admin/snapshots/{name}/verify",
             "GET /v1/admin/status",
             "POST /v1/admin/store/rewrite",
+            "GET /v1/admin/training",
+            "POST /v1/admin/training",
             "POST /v1/events",
             "GET /v1/events/export",
             "GET /v1/items",

@@ -15,13 +15,15 @@ pub(super) fn check(settings: &Settings) -> Vec<Complaint> {
     check_exposure(settings, &mut complaints);
     check_tls(settings, &mut complaints);
     check_relations(settings, &mut complaints);
+    check_experiments(settings, &mut complaints);
     complaints
 }
 
 fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
     const DAY_S: f64 = 86_400.0;
     const MIB: usize = 1024 * 1024;
-    let numbers: [(&'static str, f64, RangeInclusive<f64>); 12] = [
+    let learning = &s.ranking.learning;
+    let numbers: [(&'static str, f64, RangeInclusive<f64>); 17] = [
         ("server.request_timeout_s", s.server.request_timeout_s, 0.1..=3600.0),
         ("server.drain_s", s.server.drain_s, 0.0..=3600.0),
         ("server.tls.reload_check_s", s.server.tls.reload_check_s, 0.0..=DAY_S),
@@ -29,6 +31,11 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("session.near_duplicate_difference", s.session.near_duplicate_difference.into(), 0.0..=1.0),
         ("collab.half_life_days", s.collab.half_life_days, 0.01..=10_000.0),
         ("ranking.diversity", s.ranking.diversity.into(), 0.0..=1.0),
+        ("ranking.exploration", s.ranking.exploration, 0.0..=1.0),
+        ("ranking.learning.decisions_per_s", learning.decisions_per_s, 0.0..=1e5),
+        ("ranking.learning.spacing_s", learning.spacing_s, 0.0..=3600.0),
+        ("ranking.learning.grace_s", learning.grace_s, 0.0..=3600.0),
+        ("ranking.learning.train_every_s", learning.train_every_s, 0.0..=30.0 * DAY_S),
         ("store.checkpoint_every_s", s.store.checkpoint_every_s, 0.0..=DAY_S),
         ("store.retention_days", s.store.retention_days, 0.0..=36_500.0),
         ("ranking.deadline_ms", s.ranking.deadline_ms as f64, 1.0..=60_000.0),
@@ -41,7 +48,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 36] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 43] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
@@ -74,6 +81,13 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("collab.session_items", s.collab.session_items, 1..=10_000),
         ("collab.successors", s.collab.successors, 1..=10_000),
         ("ranking.max_count", s.ranking.max_count, 1..=1000),
+        ("ranking.learning.open_decisions", learning.open_decisions, 1..=1_000_000),
+        ("ranking.learning.candidates", learning.candidates, 2..=1000),
+        ("ranking.learning.queue_capacity", learning.queue_capacity, 1..=16_777_216),
+        ("ranking.learning.examples", learning.examples, 1..=10_000_000),
+        ("ranking.learning.train_decisions", learning.train_decisions, 0..=10_000_000),
+        ("ranking.learning.figures_decisions", learning.figures_decisions, 1..=10_000_000),
+        ("ranking.learning.impressions", learning.impressions as usize, 0..=1_000_000),
         ("ranking.default_count", s.ranking.default_count, 1..=1000),
         ("ranking.max_candidates", s.ranking.max_candidates, 1..=100_000),
         ("store.cache_bytes", s.store.cache_bytes, MIB..=1 << 40),
@@ -202,6 +216,46 @@ fn check_relations(s: &Settings, complaints: &mut Vec<Complaint>) {
     }
 }
 
+fn check_experiments(s: &Settings, complaints: &mut Vec<Complaint>) {
+    const SOURCES: [&str; 8] =
+        ["visual", "trajectory", "session", "co_visitation", "transition", "trending", "metadata", "fresh"];
+    let mut complain = |reason: String| complaints.push(("experiments", reason));
+    // The names stand in answers and reports.
+    let plain = |name: &str| {
+        let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        (1..=64).contains(&name.len()) && name.chars().all(fits)
+    };
+    if s.experiments.len() > 16 {
+        complain("may be at most 16".into());
+    }
+    for (n, experiment) in s.experiments.iter().enumerate() {
+        let name = &experiment.name;
+        if !plain(name) || s.experiments[..n].iter().any(|other| other.name == *name) {
+            complain(format!("`{name}` must be a name of its own: 1 to 64 letters, digits, `-`, `_`, `.`"));
+        }
+        let sum: f64 = experiment.arms.iter().map(|arm| arm.share).sum();
+        if experiment.arms.is_empty() || experiment.arms.len() > 16 || sum.is_nan() || sum > 1.0 + 1e-9 {
+            complain(format!("`{name}` must have 1 to 16 arms whose shares add up to at most 1"));
+        }
+        for (m, arm) in experiment.arms.iter().enumerate() {
+            let place = format!("`{name}`, arm `{}`", arm.name);
+            if !plain(&arm.name) || experiment.arms[..m].iter().any(|other| other.name == arm.name) {
+                complain(format!("{place}: must be a name of its own: 1 to 64 letters, digits, `-`, `_`, `.`"));
+            }
+            let shares = [Some(arm.share), arm.exploration, arm.diversity.map(f64::from)];
+            if shares.into_iter().flatten().any(|share| !(0.0..=1.0).contains(&share)) {
+                complain(format!("{place}: share, exploration and diversity must be from 0 to 1"));
+            }
+            if let Some(unknown) = arm.sources_off.iter().find(|source| !SOURCES.contains(&source.as_str())) {
+                complain(format!("{place}: there is no source `{unknown}`; there are {}", SOURCES.join(", ")));
+            }
+            if arm.weights.is_some() && arm.learned == Some(true) {
+                complain(format!("{place}: weights of its own do not learn"));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,6 +312,26 @@ mod tests {
             let key = bad.split('=').next().unwrap();
             let text = complaints(&[bad]);
             assert!(text.contains(&format!("`{key}`")), "{bad}: {text}");
+        }
+    }
+
+    #[test]
+    fn experiments_have_names_and_shares() {
+        let with = |arms: &str| complaints(&[&format!("experiments=[{{name=\"a\", arms=[{arms}]}}]")]);
+        assert_eq!(with("{name=\"x\", share=0.5}, {name=\"y\", share=0.5, sources_off=[\"visual\"]}"), "");
+        for (arms, word) in [
+            ("", "1 to 16 arms"),
+            ("{name=\"x\", share=0.7}, {name=\"y\", share=0.4}", "add up"),
+            ("{name=\"x\", share=0.1}, {name=\"x\", share=0.1}", "name of its own"),
+            ("{name=\"x y\", share=0.1}", "name of its own"),
+            ("{name=\"x\", share=-0.1}", "from 0 to 1"),
+            ("{name=\"x\", share=0.1, diversity=2.0}", "from 0 to 1"),
+            ("{name=\"x\", share=0.1, sources_off=[\"sight\"]}", "no source `sight`"),
+            ("{name=\"x\", share=0.1, weights=\"w.toml\", learned=true}", "do not learn"),
+            ("{name=\"x\", share=0.1, divers=2.0}", "unknown field"),
+        ] {
+            let text = with(arms);
+            assert!(text.contains("`experiments`") && text.contains(word), "{arms}: {text}");
         }
     }
 

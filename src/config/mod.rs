@@ -12,9 +12,10 @@ mod settings;
 pub use layers::{Loaded, Sources};
 pub use problem::{ConfigError, Problem, Source};
 pub use settings::{
-    CandidateSettings, ClientAuth, CollabSettings, EmbeddingPrecision, IndexKind, IndexSettings, InferenceSettings,
-    LogFormat, Provider, RankingSettings, SecuritySettings, ServerSettings, SessionSettings, Settings, StoreSettings,
-    TelemetrySettings, TlsMode, TlsSettings, UserSecret, VisionSettings,
+    ArmSettings, CandidateSettings, ClientAuth, CollabSettings, EmbeddingPrecision, ExperimentSettings, IndexKind,
+    IndexSettings, InferenceSettings, LearningSettings, LogFormat, Provider, RankingSettings, SecuritySettings,
+    ServerSettings, SessionSettings, Settings, StoreSettings, TelemetrySettings, TlsMode, TlsSettings, UserSecret,
+    VisionSettings,
 };
 
 /// The built-in defaults, with a line of documentation for each setting.

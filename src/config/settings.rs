@@ -27,6 +27,8 @@ pub struct Settings {
     pub collab: CollabSettings,
     /// Lists.
     pub ranking: RankingSettings,
+    /// Experiments, in the order in which they are tried.
+    pub experiments: Vec<ExperimentSettings>,
     /// The database.
     pub store: StoreSettings,
     /// Keys and pseudonyms.
@@ -250,8 +252,75 @@ pub struct RankingSettings {
     pub deadline_ms: u64,
     /// Candidates of all sources together.
     pub max_candidates: usize,
+    /// Whether trees correct the linear weights, where there are any, and are trained.
+    pub trees: bool,
+    /// Whether the ranking learns while it serves, and uses what it learned.
+    pub learn: bool,
+    /// Share of the answers that try a new item.
+    pub exploration: f64,
+    /// How the ranking learns.
+    pub learning: LearningSettings,
     /// Candidates from each source.
     pub candidates: CandidateSettings,
+}
+
+/// How the ranking learns.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LearningSettings {
+    /// Answers a second that are learned from, and as many moments without one.
+    pub decisions_per_s: f64,
+    /// Decisions that wait for their outcome.
+    pub open_decisions: usize,
+    /// Seconds between decisions of one session.
+    pub spacing_s: f64,
+    /// Seconds that late events get.
+    pub grace_s: f64,
+    /// Candidates kept of a decision.
+    pub candidates: usize,
+    /// Messages that wait to be learned from.
+    pub queue_capacity: usize,
+    /// Rows kept for training.
+    pub examples: usize,
+    /// Decisions between trainings; 0 for none but on request.
+    pub train_decisions: usize,
+    /// Seconds between trainings, at least.
+    pub train_every_s: f64,
+    /// Decisions over which live figures fade.
+    pub figures_decisions: usize,
+    /// How often a new item is tried.
+    pub impressions: u32,
+}
+
+/// An experiment.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentSettings {
+    /// Its name.
+    pub name: String,
+    /// Its arms.
+    pub arms: Vec<ArmSettings>,
+}
+
+/// What an arm does differently.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArmSettings {
+    /// Its name.
+    pub name: String,
+    /// Its share of the persons, 0 to 1.
+    pub share: f64,
+    /// File with weights of its own.
+    pub weights: Option<PathBuf>,
+    /// Whether it has the weights that learn; `false` is those of the settings as they are.
+    pub learned: Option<bool>,
+    /// Variety, 0 to 1, when the request does not say.
+    pub diversity: Option<f32>,
+    /// Share of the answers that try a new item.
+    pub exploration: Option<f64>,
+    /// Sources that are not asked.
+    #[serde(default)]
+    pub sources_off: Vec<String>,
 }
 
 /// Candidates from each source; 0 turns one off.

@@ -9,6 +9,8 @@ use crate::domain::{Item, ItemId, Motion, Timestamp};
 pub struct Recommendation {
     /// Names this answer, so that events can refer to it.
     pub id: String,
+    /// The experiment and its arm that answered, if any.
+    pub arm: Option<(String, String)>,
     /// One list for each horizon that was asked for, rising.
     pub lists: Vec<HorizonList>,
     /// The names of the candidate sources that took part.
@@ -45,6 +47,8 @@ pub struct Recommended {
     pub rank: usize,
     /// The log-odds behind the probability.
     pub score: f64,
+    /// Whether it is a new item that is being tried.
+    pub explored: bool,
     /// Additive contributions to `score`, by the name of what contributed; if asked for.
     pub reasons: Option<Vec<(&'static str, f64)>>,
 }

@@ -11,7 +11,7 @@ use roaring::RoaringBitmap;
 
 use super::catalogue::Catalogue;
 use super::live::Live;
-use super::parts::EngineOptions;
+use super::parts::CandidateLimits;
 use crate::collab::{CoVisitationScratch, Popularity, SessionKnnScratch, TransitionScratch, TrendingScratch};
 use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, dot};
 use crate::index::SearchOptions;
@@ -49,6 +49,8 @@ pub(super) struct Situation<'a> {
     pub(super) deadline: Instant,
     /// How many items the lists should have.
     pub(super) count: usize,
+    /// How many candidates each source proposes.
+    pub(super) limits: CandidateLimits,
 }
 
 /// The candidates and what is known about them and the request.
@@ -78,17 +80,10 @@ thread_local! {
 }
 
 /// Asks all sources.
-pub(super) fn gather(
-    live: &Live,
-    options: &EngineOptions,
-    horizons: &Horizons,
-    metrics: &Metrics,
-    situation: &Situation<'_>,
-) -> Gathered {
+pub(super) fn gather(live: &Live, horizons: &Horizons, metrics: &Metrics, situation: &Situation<'_>) -> Gathered {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut gathering = Gathering {
             live,
-            options,
             metrics,
             situation,
             scratch,
@@ -106,7 +101,6 @@ pub(super) fn gather(
 
 struct Gathering<'a> {
     live: &'a Live,
-    options: &'a EngineOptions,
     metrics: &'a Metrics,
     situation: &'a Situation<'a>,
     scratch: &'a mut Scratch,
@@ -123,7 +117,7 @@ struct Gathering<'a> {
 impl Gathering<'_> {
     fn propose(&mut self, horizons: &Horizons) {
         let Situation { history, trajectory, now, region, .. } = *self.situation;
-        let limits = self.options.candidates;
+        let limits = self.situation.limits;
         self.scratch.session.clear();
         self.scratch.transition.clear();
         self.scratch.co_visitation.clear();
@@ -224,7 +218,7 @@ impl Gathering<'_> {
         let situation = self.situation;
         let permitted =
             situation.allowed.is_none_or(|set| set.contains(item.0)) && !situation.excluded.contains(item.0);
-        if permitted && self.proposed.len() < self.options.candidates.in_all && self.taken.insert(item) {
+        if permitted && self.proposed.len() < situation.limits.in_all && self.taken.insert(item) {
             self.proposed.push(item);
         }
     }

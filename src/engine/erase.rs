@@ -5,6 +5,8 @@
 //! taken in between. A crash leaves them either as they were, and unanswered, or gone: a checkpoint from before the key
 //! went is never used, and what is learned is built again from what can be read.
 //!
+//! Decisions and examples of their sessions go too; the weights of the ranking, which name nobody, stay.
+//!
 //! What remains: what the same session did before the service knew whose it was; links between items that had to make
 //! room for theirs; and when an item was last touched, if others touched it too.
 
@@ -92,8 +94,11 @@ impl Parts {
                 }
             }
         }
+        let live = self.live.sessions.of_user(user);
         let known = self.applier.at_rest(|_| {
             let known = self.store.erase_user(user)?;
+            let sessions = past.ids.iter().chain(&live).map(session_key).collect();
+            self.learning.forget(&sessions);
             Ok::<_, EngineError>(self.live.forget(user, &past) || known)
         })?;
         self.store.remove_checkpoints()?;

@@ -16,6 +16,8 @@ use crate::store::{Checkpoint, Store, StoreError, Trim};
 const NUMBERS: &str = "numbers";
 const COLLAB: &str = "collab";
 const SESSIONS: &str = "sessions";
+/// Absent in checkpoints of older versions.
+const RANKING: &str = "ranking";
 
 /// Entries that go with one commit: few, so that writers do not wait.
 const TRIMMED_AT_ONCE: u64 = 2_000;
@@ -40,6 +42,8 @@ pub(super) struct Kept(Mutex<State>);
 struct State {
     /// The entry that the newest checkpoint includes.
     sequence: u64,
+    /// Steps of the ranking that it includes.
+    learned: u64,
     erasures: u32,
     checkpoint_at: Timestamp,
     trimmed_at: Timestamp,
@@ -48,7 +52,7 @@ struct State {
 impl Kept {
     /// After a start at `now` from a checkpoint that includes `sequence`, or from none.
     pub(super) fn new(sequence: u64, erasures: u32, now: Timestamp) -> Self {
-        Self(Mutex::new(State { sequence, erasures, checkpoint_at: now, trimmed_at: now }))
+        Self(Mutex::new(State { sequence, learned: 0, erasures, checkpoint_at: now, trimmed_at: now }))
     }
 }
 
@@ -58,11 +62,13 @@ pub(super) struct Restored {
     pub(super) catalogue: Catalogue,
     pub(super) collab: Collab,
     pub(super) sessions: SessionTable,
+    pub(super) ranking: Option<Vec<u8>>,
 }
 
 /// The newest checkpoint that can be used, if there is any; others are set aside.
 pub(super) fn load(store: &Store, options: &EngineOptions) -> Result<Option<Restored>, StoreError> {
     while let Some(Checkpoint { sequence, mut sections }) = store.load_checkpoint()? {
+        let ranking = sections.remove(RANKING);
         let mut section = |name: &str| sections.remove(name).ok_or_else(|| format!("it has no section `{name}`"));
         let restored = (|| {
             let catalogue =
@@ -71,7 +77,7 @@ pub(super) fn load(store: &Store, options: &EngineOptions) -> Result<Option<Rest
             let collab = Collab::load(&options.collab_limits, items, &section(COLLAB)?).map_err(|e| e.to_string())?;
             let sessions =
                 SessionTable::load(options.session_limits, items, &section(SESSIONS)?).map_err(|e| e.to_string())?;
-            Ok::<_, String>(Restored { sequence, catalogue, collab, sessions })
+            Ok::<_, String>(Restored { sequence, catalogue, collab, sessions, ranking })
         })();
         match restored {
             Ok(restored) => return Ok(Some(restored)),
@@ -125,16 +131,19 @@ impl Parts {
 
     pub(super) fn save_checkpoint(&self) -> Result<bool, StoreError> {
         let mut erasures = 0;
+        let learned = self.learning.steps();
         let taken = self.applier.at_rest(|sequence| {
             let kept = self.kept.0.lock();
             erasures = self.store.erasures();
-            if kept.sequence == sequence && kept.erasures == erasures && !self.store.checkpoints().is_empty() {
+            let known = (kept.sequence, kept.erasures, kept.learned) == (sequence, erasures, learned);
+            if known && !self.store.checkpoints().is_empty() {
                 return None;
             }
             let sections = [
                 (NUMBERS, self.live.catalogue.read().save_numbers()),
                 (COLLAB, self.live.collab.save()),
                 (SESSIONS, self.live.sessions.save()),
+                (RANKING, self.learning.save()),
             ];
             Some(Checkpoint { sequence, sections: sections.map(|(name, bytes)| (name.to_owned(), bytes)).into() })
         });
@@ -142,7 +151,7 @@ impl Parts {
         let bytes: usize = checkpoint.sections.values().map(Vec::len).sum();
         self.store.save_checkpoint(&checkpoint, erasures)?;
         let mut kept = self.kept.0.lock();
-        (kept.sequence, kept.erasures) = (checkpoint.sequence, erasures);
+        (kept.sequence, kept.erasures, kept.learned) = (checkpoint.sequence, erasures, learned);
         tracing::info!(sequence = checkpoint.sequence, bytes, "a checkpoint was kept");
         Ok(true)
     }

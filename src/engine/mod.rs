@@ -17,6 +17,7 @@ mod error;
 mod export;
 mod ingest;
 mod keep;
+mod learn;
 mod live;
 mod observe;
 mod parts;
@@ -44,6 +45,9 @@ pub use erase::Erasure;
 pub use error::EngineError;
 pub use export::EventPage;
 pub use keep::Retention;
+pub use learn::{
+    ArmOptions, ArmReport, ExperimentReport, HorizonReport, LearningOptions, LearningReport, Spread, TrainingRun,
+};
 pub use parts::{CandidateLimits, EngineOptions};
 pub use recover::{Progress, Recovered, Step};
 pub use request::{FrameRequest, FrameUpload, ItemWrite, Query, RecommendRequest, SearchRequest};
@@ -51,6 +55,7 @@ pub use storage::Rewritten;
 
 use self::applier::Applier;
 use self::keep::Kept;
+use self::learn::Learning;
 use self::live::Live;
 use self::parts::Parts;
 use self::see::Eyes;
@@ -82,8 +87,11 @@ impl Engine {
         if progress(Progress::begin(Step::Checkpoint, 0)).is_break() {
             return Err(StoreError::Closed);
         }
-        let restored = keep::load(&store, &options)?;
+        let mut restored = keep::load(&store, &options)?;
         let included = restored.as_ref().map_or(0, |restored| restored.sequence);
+        let ranking = restored.as_mut().and_then(|restored| restored.ranking.take());
+        let learning =
+            Learning::new(options.learning.clone(), &options.hazard_model, metrics.clone(), ranking.as_deref());
         let live = Live::new(&options, vectors, embedder.model_id(), restored);
         let recovered = recover::recover(&live, &store, included, progress)?;
         let eyes = Eyes {
@@ -101,7 +109,7 @@ impl Engine {
         let applier = Applier::after(store.last_sequence());
         let kept = Kept::new(included, store.erasures(), clock.now());
         let appending = Arc::default();
-        let parts = Parts { clock, options, metrics, eyes, store, live, applier, appending, kept };
+        let parts = Parts { clock, options, metrics, eyes, store, live, learning, applier, appending, kept };
         let engine = Self { parts: Arc::new(parts) };
         Ok((engine, recovered))
     }
@@ -172,6 +180,7 @@ impl Engine {
     /// Writes what is still waiting, keeps a checkpoint for the next start and stops the model's threads. Blocks until
     /// that is done.
     pub fn shut_down(&self) {
+        self.parts.learning.end(self.parts.clock.now());
         if let Err(error) = self.save_checkpoint() {
             tracing::warn!(%error, "no checkpoint could be kept; the next start takes longer");
         }

@@ -7,6 +7,7 @@ use tokio::sync::RwLock;
 
 use super::applier::{Applier, Change};
 use super::keep::{Kept, Retention};
+use super::learn::{Learning, LearningOptions};
 use super::live::Live;
 use super::see::Eyes;
 use crate::collab::CollabLimits;
@@ -38,8 +39,10 @@ pub struct EngineOptions {
     pub session_limits: SessionLimits,
     /// Bounds of the collaborative models.
     pub collab_limits: CollabLimits,
-    /// The weights of the ranking.
+    /// The weights of the ranking, from which learning begins.
     pub hazard_model: HazardModel,
+    /// How the ranking learns while it serves.
+    pub learning: LearningOptions,
     /// The length of a list when the request names none.
     pub default_count: usize,
     /// The longest list.
@@ -78,6 +81,30 @@ pub struct CandidateLimits {
     pub in_all: usize,
 }
 
+impl CandidateLimits {
+    /// The names of the sources.
+    pub const SOURCES: [&str; 8] =
+        ["visual", "trajectory", "session", "co_visitation", "transition", "trending", "metadata", "fresh"];
+
+    /// The same with a source turned off; names of no source change nothing.
+    #[must_use]
+    pub fn without(mut self, source: &str) -> Self {
+        let off = match source {
+            "visual" => &mut self.visual,
+            "trajectory" => &mut self.trajectory,
+            "session" => &mut self.session,
+            "co_visitation" => &mut self.co_visitation,
+            "transition" => &mut self.transition,
+            "trending" => &mut self.trending,
+            "metadata" => &mut self.metadata,
+            "fresh" => &mut self.fresh,
+            _ => return self,
+        };
+        *off = 0;
+        self
+    }
+}
+
 /// The parts, shared by all use cases and by the tasks that outlive a request.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -87,6 +114,7 @@ pub(super) struct Parts {
     pub(super) eyes: Eyes,
     pub(super) store: Store,
     pub(super) live: Live,
+    pub(super) learning: Learning,
     pub(super) applier: Applier,
     /// Shared by those who append events, exclusive to who erases somebody.
     pub(super) appending: Arc<RwLock<()>>,
@@ -96,6 +124,12 @@ pub(super) struct Parts {
 impl Parts {
     /// Hands over what has become durable; it is applied when its turn in the log has come.
     pub(super) fn apply(&self, changes: impl IntoIterator<Item = (u64, Change)>) {
-        self.applier.submit(changes, |change| self.live.apply(change));
+        self.applier.submit(changes, |change| match change {
+            Change::Event(event) => {
+                self.live.apply_event(&event);
+                self.hear(&event);
+            }
+            change @ (Change::ItemPut(_) | Change::ItemDeleted(_)) => self.live.apply(change),
+        });
     }
 }

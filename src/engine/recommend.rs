@@ -8,6 +8,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::candidates::{Gathered, Situation, gather};
+use super::learn::{Explored, Serving};
 use super::live::session_key;
 use super::observe::{before, take_in};
 use super::parts::Parts;
@@ -15,7 +16,7 @@ use super::see::Sight;
 use super::{Engine, EngineError, FrameOutcome, HorizonList, RecommendRequest, Recommendation, Recommended};
 use crate::domain::{Filter, ItemId, ItemNo, Timestamp};
 use crate::inference::Priority;
-use crate::ranking::{FeatureMatrix, POOL, Predictions, explain, order, select};
+use crate::ranking::{FeatureMatrix, POOL, Predictions, Ranked, explain, order, select};
 use crate::session::{LiveSession, SessionView};
 use crate::telemetry::Stage;
 
@@ -32,18 +33,23 @@ impl Engine {
     pub async fn recommend(&self, request: RecommendRequest) -> Result<Recommendation, EngineError> {
         let started = Instant::now();
         let timer = self.parts.metrics.stage_timer(Stage::Request);
-        let wanted = Wanted::check(&self.parts, &request)?;
+        let id = Uuid::now_v7().to_string();
+        let session = request.session.as_ref().map(session_key);
+        let serving = self.parts.learning.serve(request.user, session, &id);
+        let arm = self.parts.learning.names(&serving);
+        let wanted = Wanted::check(&self.parts, &request, &serving)?;
         let reserve = wanted.budget / RESERVED_FOR_SOURCES;
         let frames_due = request.deadline.map(|budget| started + budget.saturating_sub(reserve));
 
         let (view, frames, missed) = self.watch(&request, &wanted, frames_due).await?;
         let deadline = (started + wanted.budget).max(Instant::now() + reserve);
 
-        let (parts, id, model) = (self.parts.clone(), Uuid::now_v7().to_string(), self.model_id());
+        let (parts, model) = (self.parts.clone(), self.model_id());
         let has_frames = view.trajectory.last().is_some();
-        let session = request.session.as_ref().map(session_key);
         let unknown_items = wanted.unknown.clone();
-        let rank = move || Ranking { parts: &parts, wanted: &wanted, view: &view, session, deadline }.lists();
+        let rank = move || {
+            Ranking { parts: &parts, wanted: &wanted, serving: &serving, view: &view, session, deadline }.lists()
+        };
         // Without frames there is no neighbour search, and ranking is shorter than handing it to another thread.
         let (lists, gathered) = if has_frames {
             let ranked = tokio::task::spawn_blocking(rank).await;
@@ -58,6 +64,7 @@ impl Engine {
         timer.stop();
         Ok(Recommendation {
             id,
+            arm,
             lists,
             sources_used: gathered.used,
             degraded,
@@ -131,7 +138,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn check(parts: &Parts, request: &RecommendRequest) -> Result<Self, EngineError> {
+    fn check(parts: &Parts, request: &RecommendRequest, serving: &Serving) -> Result<Self, EngineError> {
         let options = &parts.options;
         let invalid = |field, reason: String| Err(EngineError::Invalid { field, reason });
         let count = request.count.unwrap_or(options.default_count);
@@ -144,14 +151,15 @@ impl Wanted {
                 format!("at most {} frames, these are {}", options.max_frames, request.frames.len()),
             );
         }
-        let diversity = request.diversity.unwrap_or(options.default_diversity);
+        let diversity =
+            request.diversity.unwrap_or_else(|| parts.learning.diversity(serving, options.default_diversity));
         if !(0.0..=1.0).contains(&diversity) {
             return invalid("diversity", "must be 0 to 1".into());
         }
         if request.position_s.is_some_and(|s| !s.is_finite() || s < 0.0) {
             return invalid("position_s", "must be a number of at least 0".into());
         }
-        let known = options.hazard_model.schema().horizons().seconds();
+        let known = serving.model().schema().horizons().seconds();
         let horizons = match &request.horizons_s {
             None => (0..known.len()).collect(),
             Some(seconds) if seconds.is_empty() => {
@@ -200,6 +208,7 @@ impl Wanted {
 struct Ranking<'a> {
     parts: &'a Parts,
     wanted: &'a Wanted,
+    serving: &'a Serving,
     view: &'a SessionView,
     session: Option<u64>,
     deadline: Instant,
@@ -207,13 +216,13 @@ struct Ranking<'a> {
 
 impl Ranking<'_> {
     fn lists(self) -> (Vec<HorizonList>, Gathered) {
-        let Self { parts, wanted, view, .. } = &self;
+        let Self { parts, wanted, serving, view, .. } = &self;
         let now = parts.clock.now();
         let region = view.region.as_deref();
         let allowed = parts.live.attributes.restriction(&wanted.filter, now, region);
         let history = self.history(now);
         let excluded = self.excluded(&history);
-        let model = &parts.options.hazard_model;
+        let model = serving.model();
         let situation = Situation {
             now,
             session: self.session,
@@ -226,8 +235,9 @@ impl Ranking<'_> {
             excluded: &excluded,
             deadline: self.deadline,
             count: wanted.count,
+            limits: parts.learning.limits(serving, &parts.options.candidates),
         };
-        let gathered = gather(&parts.live, &parts.options, model.schema().horizons(), &parts.metrics, &situation);
+        let gathered = gather(&parts.live, model.schema().horizons(), &parts.metrics, &situation);
         let lists = MATRIX.with_borrow_mut(|(matrix, predictions)| {
             let timer = parts.metrics.stage_timer(Stage::Features);
             matrix.assemble(model.schema(), &gathered.context, &gathered.candidates);
@@ -237,7 +247,21 @@ impl Ranking<'_> {
             model.predict_for(matrix, contenders, predictions);
             timer.stop();
             let _timer = parts.metrics.stage_timer(Stage::Rerank);
-            wanted.horizons.iter().map(|&horizon| self.list(horizon, matrix, predictions)).collect()
+            let newest = || parts.live.newest.read().iter().collect();
+            let explored = parts.learning.explore(serving, matrix.items(), wanted.count, newest);
+            let mut shown = vec![Vec::new(); model.schema().horizons().count()];
+            let mut lists = Vec::with_capacity(wanted.horizons.len());
+            let mut drawn = None;
+            for &horizon in &wanted.horizons {
+                let mut picked = self.pick(horizon, matrix, predictions);
+                let tried = explored.filter(|explored| explored.put_into(&mut picked, matrix, predictions, horizon));
+                lists.push(self.list(horizon, matrix, predictions, &picked, tried));
+                shown[horizon] = picked;
+                // In a list that has it anyway it is no draw.
+                drawn = drawn.or(tried);
+            }
+            parts.learning.served(serving, self.session, now, (matrix, predictions), &shown, drawn);
+            lists
         });
         (lists, gathered)
     }
@@ -268,10 +292,9 @@ impl Ranking<'_> {
         excluded
     }
 
-    /// The list of horizon number `horizon`.
-    fn list(&self, horizon: usize, matrix: &FeatureMatrix, predictions: &Predictions) -> HorizonList {
+    /// What stands in the list of horizon number `horizon`.
+    fn pick(&self, horizon: usize, matrix: &FeatureMatrix, predictions: &Predictions) -> Vec<Ranked> {
         let Self { parts, wanted, .. } = self;
-        let model = &parts.options.hazard_model;
         let ranked = order(matrix.items(), predictions, horizon);
         let mut images = std::collections::HashMap::new();
         let similarity = |a: usize, b: usize| {
@@ -283,10 +306,23 @@ impl Ranking<'_> {
             image(a).zip(image(b)).map_or(0.0, |(a, b)| a.cosine(&b).max(0.0))
         };
         // Rules are kept already: what must not be answered is no candidate.
-        let picked = select(&ranked, wanted.count, wanted.diversity, |_| true, similarity);
+        select(&ranked, wanted.count, wanted.diversity, |_| true, similarity)
+    }
+
+    /// The list of horizon number `horizon`, in words of the answer.
+    fn list(
+        &self,
+        horizon: usize,
+        matrix: &FeatureMatrix,
+        predictions: &Predictions,
+        picked: &[Ranked],
+        tried: Option<Explored>,
+    ) -> HorizonList {
+        let Self { parts, wanted, .. } = self;
+        let model = self.serving.model();
         let catalogue = parts.live.catalogue.read();
         let items = picked
-            .into_iter()
+            .iter()
             .filter_map(|ranked| Some((catalogue.id(ranked.item)?.clone(), ranked)))
             .enumerate()
             .map(|(place, (item, ranked))| Recommended {
@@ -294,6 +330,7 @@ impl Ranking<'_> {
                 probability: ranked.probability,
                 rank: place + 1,
                 score: predictions.score(ranked.candidate, horizon),
+                explored: tried.is_some_and(|tried| tried.candidate == ranked.candidate),
                 reasons: wanted.explain.then(|| {
                     let reasons = explain(model, matrix, predictions, ranked.candidate, horizon);
                     reasons.iter().map(|(group, contribution)| (group.name(), contribution)).collect()

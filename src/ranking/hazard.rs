@@ -238,6 +238,32 @@ impl HazardModel {
         shifted
     }
 
+    /// Adds `by` to the weights of the standardised features, for each interval (what is missing or not finite: not at
+    /// all), for what was learned since the weights were fitted.
+    #[must_use]
+    pub fn with_adjusted_weights(&self, by: &[Vec<f64>]) -> Self {
+        let mut adjusted = self.clone();
+        for (interval, by) in by.iter().take(self.raw_weights.len()).enumerate() {
+            let HazardParameters { mean, sd, weights, .. } = &mut adjusted.parameters;
+            for (column, (weight, &by)) in weights[interval].iter_mut().zip(by).enumerate() {
+                let raw = by / sd[interval][column];
+                if raw.is_finite() {
+                    *weight += by;
+                    let raw = raw as f32;
+                    adjusted.raw_weights[interval][column] += raw;
+                    adjusted.raw_intercepts[interval] -= f64::from(raw) * mean[interval][column];
+                }
+            }
+        }
+        adjusted
+    }
+
+    /// The log-odds of the hazard of `interval` for one row of a matrix, as [`HazardModel::predict`] has it but without
+    /// bounds.
+    pub fn log_odds(&self, row: &[f32], interval: usize) -> f64 {
+        self.raw_hazard(row, interval)
+    }
+
     /// The same linear hazards with `forest`, which must read this model's rows, or with none.
     pub fn with_forest(&self, forest: Option<Forest>) -> Result<Self, ModelError> {
         let intervals = self.schema.horizons().count();
@@ -530,6 +556,24 @@ mod tests {
         model.with_shifted_intercepts(&[0.5, f64::NAN]).predict(&matrix, &mut after);
         assert!((after.hazards(0)[0] - before.hazards(0)[0] - 0.5).abs() < 1e-9);
         assert_eq!(after.hazards(0)[1..], before.hazards(0)[1..]);
+    }
+
+    #[test]
+    fn adjusted_weights_are_those_of_a_model_made_with_them() {
+        let model = model(vec![15, 30, 60], &[0.3, -0.1, 0.2], -4.0);
+        let mut parameters = model.parameters().clone();
+        parameters.weights[1][3] += 0.25;
+        let made = HazardModel::new(model.schema().clone(), parameters).unwrap();
+        let mut by = vec![vec![0.0; model.schema().model_width()]; 2];
+        by[1][3] = 0.25;
+        by[0][0] = f64::NAN;
+        let adjusted = model.with_adjusted_weights(&by);
+        assert_eq!(adjusted.parameters(), made.parameters());
+        let matrix = matrix(model.schema(), &[(2.0, 0.2)]);
+        for interval in 0..3 {
+            let (one, other) = (adjusted.log_odds(matrix.row(0), interval), made.log_odds(matrix.row(0), interval));
+            assert!((one - other).abs() < 1e-9);
+        }
     }
 
     #[test]

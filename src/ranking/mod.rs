@@ -7,15 +7,25 @@
 //!
 //! [`fit`] learns linear hazards from examples, [`grow`] a forest on top of them. Nothing in here does IO, reads a clock or waits for a lock.
 
+mod decisions;
+mod experiments;
 mod explain;
 mod features;
 mod fit;
 mod forest;
 mod hazard;
+mod lesson;
+mod online;
+mod quality;
 mod rerank;
 mod schema;
+mod train;
 mod weights_file;
 
+pub use decisions::{
+    Admission, Cases, Closed, Decision, Ledger, LedgerLimits, NOT_SHOWN, PLACES, Shown, Stream, place_bucket,
+};
+pub use experiments::{Assignment, Experiment, siphash};
 pub use explain::{Reasons, explain};
 pub use features::{
     Answered, Candidate, FeatureMatrix, MAX_HORIZONS, RequestContext, TRENDING_SCALES, TrajectoryCosines,
@@ -23,5 +33,9 @@ pub use features::{
 pub use fit::{Examples, FitError, FitOptions, FitReport, fit};
 pub use forest::{Forest, GrowOptions, GrowReport, MAX_DEPTH, Split, Tree, grow};
 pub use hazard::{HazardModel, HazardParameters, ModelError, Predictions};
+pub use lesson::{Lesson, Predictor};
+pub use online::{OnlineLearner, OnlineOptions, Step};
+pub use quality::{BINS, Difference, Figures, HIT_PLACES, Measure, Quality};
 pub use rerank::{POOL, Ranked, order, select};
 pub use schema::{Group, Schema};
+pub use train::{Comparison, TrainOptions, Trained, compare, train};

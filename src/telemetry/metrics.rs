@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 use super::process::{self, ProcessUsage};
@@ -54,6 +54,43 @@ pub enum ItemOutcome {
     Deleted,
     /// Not stored, because it is not valid.
     Rejected,
+}
+
+/// What became of a decision that the ranking learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecisionOutcome {
+    /// It waits for its outcome.
+    Opened,
+    /// Its outcome is known.
+    Closed,
+    /// Its outcome will not be known.
+    Censored,
+    /// It found no room, or was too much like another.
+    Dropped,
+}
+
+/// What became of a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrainingResult {
+    /// The new weights took over.
+    Adopted,
+    /// The new weights were no better.
+    Kept,
+    /// There are no new weights.
+    Failed,
+}
+
+/// How good answers turn out to be; what is not known yet is left as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct LiveFigures {
+    /// Share of the engagements that the list had.
+    pub hit_rate: Option<f64>,
+    /// Mean of 1 / its place.
+    pub reciprocal_rank: Option<f64>,
+    /// Mean log loss of the probabilities.
+    pub log_loss: Option<f64>,
+    /// Predicted over observed engagements.
+    pub calibration: Option<f64>,
 }
 
 /// How much there is of everything; gauges that are set from time to time, or when metrics are read.
@@ -121,6 +158,12 @@ struct Families {
     open_files: IntGauge,
     build: IntGaugeVec,
     ready: Gauge,
+    decisions: [IntCounter; 4],
+    trainings: [IntCounter; 3],
+    roll_backs: IntCounter,
+    explored: IntCounter,
+    /// Hit rate, reciprocal rank, log loss, calibration.
+    live: [GaugeVec; 4],
 }
 
 /// Registers one family after the other and keeps the first error.
@@ -144,6 +187,10 @@ impl Registrar {
 
     fn gauge(&mut self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.add(IntGauge::new(name, help))
+    }
+
+    fn live(&mut self, name: &str, help: &str) -> prometheus::Result<GaugeVec> {
+        self.add(GaugeVec::new(Opts::new(name, help), &["decisions", "horizon_s"]))
     }
 
     fn histogram(&mut self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
@@ -171,7 +218,26 @@ impl Metrics {
         ))?;
         let queues =
             add.add(IntGaugeVec::new(Opts::new("upnext_queue_depth", "Entries waiting in a queue."), &["queue"]))?;
+        let decisions = add.add(IntCounterVec::new(
+            Opts::new("upnext_decisions_total", "Decisions to learn from, by what became of them."),
+            &["outcome"],
+        ))?;
+        let trainings = add.add(IntCounterVec::new(
+            Opts::new("upnext_trainings_total", "Trainings of new weights, by what became of them."),
+            &["result"],
+        ))?;
         let families = Families {
+            decisions: ["opened", "closed", "censored", "dropped"].map(|o| decisions.with_label_values(&[o])),
+            trainings: ["adopted", "kept", "failed"].map(|r| trainings.with_label_values(&[r])),
+            roll_backs: add
+                .counter("upnext_roll_backs_total", "Times that what was learned online was rolled back.")?,
+            explored: add.counter("upnext_explored_answers_total", "Answers that tried a new item.")?,
+            live: [
+                add.live("upnext_live_hit_rate", "Share of the engagements that the list had, lately.")?,
+                add.live("upnext_live_reciprocal_rank", "Mean of 1 / the place that the list gave it, lately.")?,
+                add.live("upnext_live_log_loss", "Mean log loss of the predicted probabilities, lately.")?,
+                add.live("upnext_live_calibration_ratio", "Predicted over observed engagements, lately.")?,
+            ],
             stages: Stage::ALL.iter().map(|stage| stages.with_label_values(&[stage.name()])).collect(),
             http_requests: add.add(IntCounterVec::new(
                 Opts::new("upnext_http_requests_total", "Answered HTTP requests."),
@@ -349,6 +415,48 @@ impl Metrics {
     /// A request had no valid key; `reason` is one of a few fixed words.
     pub fn count_auth_failure(&self, reason: &'static str) {
         self.0.auth_failures.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts decisions that met the same end.
+    pub fn count_decisions(&self, outcome: DecisionOutcome, count: u64) {
+        self.0.decisions[match outcome {
+            DecisionOutcome::Opened => 0,
+            DecisionOutcome::Closed => 1,
+            DecisionOutcome::Censored => 2,
+            DecisionOutcome::Dropped => 3,
+        }]
+        .inc_by(count);
+    }
+
+    /// New weights were, or should have been, trained.
+    pub fn count_training(&self, result: TrainingResult) {
+        self.0.trainings[match result {
+            TrainingResult::Adopted => 0,
+            TrainingResult::Kept => 1,
+            TrainingResult::Failed => 2,
+        }]
+        .inc();
+    }
+
+    /// What was learned online was rolled back.
+    pub fn count_roll_back(&self) {
+        self.0.roll_backs.inc();
+    }
+
+    /// An answer tried a new item.
+    pub fn count_explored(&self) {
+        self.0.explored.inc();
+    }
+
+    /// Shows how good answers turn out to be; `decisions` is `served` or `organic`, the horizon one of the model's.
+    pub fn set_live_figures(&self, decisions: &'static str, horizon_s: u32, figures: LiveFigures) {
+        let LiveFigures { hit_rate, reciprocal_rank, log_loss, calibration } = figures;
+        let horizon = horizon_s.to_string();
+        for (family, value) in self.0.live.iter().zip([hit_rate, reciprocal_rank, log_loss, calibration]) {
+            if let Some(value) = value {
+                family.with_label_values(&[decisions, &horizon]).set(value);
+            }
+        }
     }
 
     /// Says what runs: this build, its model and the version of its inference runtime.

@@ -8,6 +8,8 @@ mod process;
 mod stage;
 mod tracing;
 
-pub use metrics::{EventOutcome, HttpRequest, ItemOutcome, Metrics, Queue, Sizes};
+pub use metrics::{
+    DecisionOutcome, EventOutcome, HttpRequest, ItemOutcome, LiveFigures, Metrics, Queue, Sizes, TrainingResult,
+};
 pub use stage::{Stage, StageTimer};
 pub use tracing::{LogFormat, TracingError, init_tracing};

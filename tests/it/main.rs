@@ -13,6 +13,7 @@ mod items;
 mod keys;
 mod kill;
 mod learning;
+mod online;
 mod operations;
 mod privacy;
 mod restart;

@@ -200,7 +200,7 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
         ("post", "/v1/events") => request.json(&json!({"events": [
             {"type": "click", "session_id": "known", "item_id": item}, {"type": "none", "session_id": "known", "item_id": item}]})),
         ("post", "/v1/admin/snapshots") => request.json(&json!({"name": "another"})),
-        ("post", "/v1/admin/snapshots/{name}/verify" | "/v1/admin/store/rewrite") => request,
+        ("post", "/v1/admin/snapshots/{name}/verify" | "/v1/admin/store/rewrite" | "/v1/admin/training") => request,
         ("post", "/v1/recommendations") => {
             request.json(&json!({"session_id": "known", "item_id": "unknown", "explain": true, "count": 3}))
         }
@@ -215,7 +215,7 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
 
 #[test]
 fn the_document_describes_the_server() {
-    let (server, world) = (Setup::default().start(), World::get());
+    let (server, world) = (Setup::default().with("ranking.learn=true").start(), World::get());
     run(async {
         world.load(&server).await;
         let client = server.client();

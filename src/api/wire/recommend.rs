@@ -230,6 +230,12 @@ fn with_times(frames: Vec<bytes::Bytes>, times: Option<Vec<f64>>) -> Result<Vec<
 pub(in crate::api) struct RecommendAnswer {
     /// Names this answer; send it with the events that follow from it.
     recommendation_id: String,
+    /// The experiment that this answer is part of, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experiment: Option<String>,
+    /// Its arm that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    arm: Option<String>,
     /// One list for each horizon, rising.
     horizons: Vec<HorizonAnswer>,
     /// The candidate sources that took part.
@@ -270,6 +276,9 @@ pub(in crate::api) struct RecommendedAnswer {
     probability: f64,
     /// 1 for the best.
     rank: usize,
+    /// `true` where a new item is tried in the place of a likelier one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explored: Option<bool>,
     /// The log-odds that the reasons add up to; with `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     score: Option<f64>,
@@ -290,13 +299,17 @@ impl From<Recommendation> for RecommendAnswer {
                     item_id: place.item,
                     probability: place.probability,
                     rank: place.rank,
+                    explored: place.explored.then_some(true),
                     score: place.reasons.is_some().then_some(place.score),
                     reasons: place.reasons.map(summed),
                 })
                 .collect(),
         });
+        let (experiment, arm) = answer.arm.unzip();
         Self {
             recommendation_id: answer.id,
+            experiment,
+            arm,
             horizons: horizons.collect(),
             sources_used: answer.sources_used,
             degraded: answer.degraded,
@@ -432,12 +445,19 @@ mod tests {
 
     #[test]
     fn reasons_come_only_when_asked_for_and_still_add_up() {
-        let place =
-            |reasons| Recommended { item: ItemId::new("i").unwrap(), probability: 0.031, rank: 1, score: 2.0, reasons };
+        let place = |reasons| Recommended {
+            item: ItemId::new("i").unwrap(),
+            probability: 0.031,
+            rank: 1,
+            score: 2.0,
+            explored: false,
+            reasons,
+        };
         let answer = |reasons| {
             let lists = vec![HorizonList { seconds: 15, items: vec![place(reasons)] }];
             serde_json::to_value(RecommendAnswer::from(Recommendation {
                 id: "r".into(),
+                arm: None,
                 lists,
                 sources_used: vec!["visual"],
                 degraded: false,

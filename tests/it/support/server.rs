@@ -215,6 +215,9 @@ fn settings(data_dir: &Path, overrides: &[String]) -> Settings {
         // Small, so that what is too large can be small too.
         "vision.max_image_bytes=1000000".into(),
         "server.body_limit_bytes=4000000".into(),
+        // So that the same question has the same answer. Tests of learning turn it on.
+        "ranking.learn=false".into(),
+        "ranking.exploration=0".into(),
     ]
     .into();
     all.extend_from_slice(overrides);

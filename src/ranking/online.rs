@@ -1,0 +1,474 @@
+//! How does the model follow what people do while it serves? A correction of the batch weights, learned as outcomes come.
+//!
+//! Three things are learned from each decision whose outcome is known. *Calibration*: a shift of each interval's
+//! log-odds, by running Newton steps on the log loss with a prior and exponential forgetting; a service with weights
+//! from elsewhere is right on average within a few hundred decisions. *Weights*: a correction of the standardised
+//! weights by FTRL-Proximal (`McMahan` et al. 2013), drawn towards no correction. *Places*: how much likelier an item is
+//! turned to because of where it was shown; this is learned beside the weights, so that they need not explain it, and
+//! left out of predictions.
+//!
+//! Everything is tested before it is learned from. When the corrected model was worse than without its correction over
+//! the latest decisions, beyond chance, it is rolled back to the state that explains these best.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::decisions::PLACES;
+use super::hazard::HazardModel;
+use super::lesson::{Lesson, log_loss, residual};
+use crate::domain::{LoadError, StateReader, StateWriter};
+
+const PART: [u8; 4] = *b"onlr";
+const VERSION: u32 = 1;
+
+/// No log-odds are shifted further.
+const FURTHEST_SHIFT: f64 = 8.0;
+/// A feature this many standard deviations from its mean counts as this far in a step.
+const FURTHEST_VALUE: f64 = 8.0;
+/// A step of calibration moves the log-odds by at most this.
+const LONGEST_STEP: f64 = 0.25;
+/// No sum of slopes of one decision counts for more.
+const STEEPEST: f64 = 50.0;
+/// Places are few and every answer has them, so that they can be learned this much faster than weights.
+const PLACES_FASTER: f64 = 4.0;
+/// States to roll back to.
+const SNAPSHOTS: usize = 8;
+
+/// How to learn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OnlineOptions {
+    /// FTRL's α: how fast weights move.
+    pub rate: f64,
+    /// FTRL's β: keeps the first steps short.
+    pub caution: f64,
+    /// FTRL's λ₁: evidence that a weight needs before it moves at all.
+    pub l1: f64,
+    /// FTRL's λ₂: how strongly corrections are drawn to 0.
+    pub l2: f64,
+    /// How much evidence (in expected engagements) the prior of no shift is worth.
+    pub prior: f64,
+    /// Decisions over which what was learned fades to about a third.
+    pub memory: f64,
+    /// The latest decisions by which the correction is judged.
+    pub guard_window: usize,
+    /// The share of the loss by which the corrected model may be worse.
+    pub guard_margin: f64,
+    /// An explored item counts for at most this many.
+    pub propensity_clip: f64,
+    /// Whether the places of shown items are learned; off only to show what that is good for.
+    pub places: bool,
+}
+
+impl Default for OnlineOptions {
+    fn default() -> Self {
+        Self {
+            rate: 0.1,
+            caution: 1.0,
+            l1: 1.0,
+            l2: 2.0,
+            prior: 2.0,
+            memory: 20_000.0,
+            guard_window: 400,
+            guard_margin: 0.01,
+            propensity_clip: 10.0,
+            places: true,
+        }
+    }
+}
+
+impl OnlineOptions {
+    fn for_places(&self) -> Self {
+        Self { rate: PLACES_FASTER * self.rate, ..*self }
+    }
+}
+
+/// What happened in a step of learning.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Step {
+    /// The loss of the base model.
+    pub uncorrected: f64,
+    /// The loss with nothing but its log-odds shifted.
+    pub calibrated: f64,
+    /// The loss of the corrected model.
+    pub corrected: f64,
+    /// Whether the correction was then rolled back.
+    pub rolled_back: bool,
+}
+
+/// The learner. One for each base model.
+#[derive(Debug)]
+pub struct OnlineLearner {
+    options: OnlineOptions,
+    base: Arc<HazardModel>,
+    state: State,
+    steps: u64,
+    roll_backs: u64,
+    /// The latest lessons and their losses, newest last.
+    recent: VecDeque<(Lesson, Step)>,
+    snapshots: VecDeque<State>,
+    since_snapshot: usize,
+}
+
+/// What is learned.
+#[derive(Debug, Clone, PartialEq)]
+struct State {
+    /// For each interval: the weights, then an intercept that is needed only while learning, beside places; `rest` is
+    /// steadier.
+    weights: Vec<Ftrl>,
+    places: Ftrl,
+    /// Of the base model.
+    plain: Vec<Calibration>,
+    /// Of the corrected model, on top of `plain`.
+    rest: Vec<Calibration>,
+}
+
+impl State {
+    fn new(intervals: usize, width: usize) -> Self {
+        Self {
+            weights: vec![Ftrl::new(width + 1); intervals],
+            places: Ftrl::new(PLACES),
+            plain: vec![Calibration::default(); intervals],
+            rest: vec![Calibration::default(); intervals],
+        }
+    }
+
+    fn shift(&self, interval: usize) -> f64 {
+        (self.plain[interval].shift + self.rest[interval].shift).clamp(-FURTHEST_SHIFT, FURTHEST_SHIFT)
+    }
+
+    fn is_finite(&self) -> bool {
+        let calibrations = self.plain.iter().chain(&self.rest);
+        calibrations.flat_map(|c| [c.shift, c.curvature]).all(f64::is_finite)
+            && self.weights.iter().chain([&self.places]).all(Ftrl::is_finite)
+    }
+}
+
+/// A shift of log-odds, and the curvature of the loss that was gathered.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Calibration {
+    shift: f64,
+    curvature: f64,
+}
+
+impl Calibration {
+    /// One Newton step, after the slope and curvature of a decision's loss.
+    fn step(&mut self, slope: f64, curvature: f64, options: &OnlineOptions) {
+        self.curvature = self.curvature * (1.0 - 1.0 / options.memory) + curvature;
+        // The prior pulls as hard as its share of the evidence of one decision.
+        let pull = options.prior * self.shift / options.memory;
+        let step = (slope + pull) / (self.curvature + options.prior);
+        self.shift = (self.shift - step.clamp(-LONGEST_STEP, LONGEST_STEP)).clamp(-FURTHEST_SHIFT, FURTHEST_SHIFT);
+    }
+}
+
+/// FTRL-Proximal: sums of slopes (less what the moves so far account for) and of their squares.
+#[derive(Debug, Clone, PartialEq)]
+struct Ftrl {
+    sums: Vec<f64>,
+    squares: Vec<f64>,
+    /// The weights that follow from these.
+    values: Vec<f64>,
+}
+
+impl Ftrl {
+    fn new(size: usize) -> Self {
+        Self { sums: vec![0.0; size], squares: vec![0.0; size], values: vec![0.0; size] }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.sums.iter().chain(&self.squares).chain(&self.values).all(|v| v.is_finite())
+    }
+
+    /// One step down the slopes.
+    fn step(&mut self, slopes: &[f64], options: &OnlineOptions) {
+        let keep = 1.0 - 1.0 / options.memory;
+        for (n, slope) in slopes.iter().enumerate() {
+            let slope = slope.clamp(-STEEPEST, STEEPEST);
+            let before = self.squares[n];
+            let after = before * keep + slope * slope;
+            let value = self.values[n];
+            let stiffness = |squares: f64| (options.caution + squares.sqrt()) / options.rate;
+            // Both what pulls and what holds fade, so that the weight stays where it is while the past is forgotten.
+            let held = (stiffness(before * keep) - stiffness(before)) * -value;
+            let sigma = stiffness(after) - stiffness(before * keep);
+            self.squares[n] = after;
+            self.sums[n] += held + slope - sigma * value;
+            self.values[n] = self.solve(n, options);
+        }
+    }
+
+    fn solve_all(&mut self, options: &OnlineOptions) {
+        self.values = (0..self.sums.len()).map(|n| self.solve(n, options)).collect();
+    }
+
+    fn solve(&self, n: usize, options: &OnlineOptions) -> f64 {
+        let sum = self.sums[n];
+        if sum.abs() <= options.l1 {
+            return 0.0;
+        }
+        let stiffness = (options.caution + self.squares[n].sqrt()) / options.rate + options.l2;
+        -(sum - sum.signum() * options.l1) / stiffness
+    }
+}
+
+impl OnlineLearner {
+    /// Nothing learned yet.
+    pub fn new(base: Arc<HazardModel>, options: OnlineOptions) -> Self {
+        let (intervals, width) = (base.schema().horizons().count(), base.schema().model_width());
+        Self {
+            options,
+            state: State::new(intervals, width),
+            base,
+            steps: 0,
+            roll_backs: 0,
+            recent: VecDeque::new(),
+            snapshots: VecDeque::new(),
+            since_snapshot: 0,
+        }
+    }
+
+    /// The model that is corrected.
+    pub fn base(&self) -> &Arc<HazardModel> {
+        &self.base
+    }
+
+    /// Decisions learned from.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// How often the correction was rolled back.
+    pub fn roll_backs(&self) -> u64 {
+        self.roll_backs
+    }
+
+    /// For each interval, by how much the log-odds are shifted.
+    pub fn shifts(&self) -> Vec<f64> {
+        (0..self.state.weights.len()).map(|interval| self.state.shift(interval)).collect()
+    }
+
+    /// For each interval, how many weights are corrected.
+    pub fn corrected_weights(&self) -> Vec<usize> {
+        let corrected = |ftrl: &Ftrl| ftrl.values.iter().rev().skip(1).filter(|v| **v != 0.0).count();
+        self.state.weights.iter().map(corrected).collect()
+    }
+
+    /// By how much the log-odds grow where an item is shown at each bucket of places.
+    pub fn place_biases(&self) -> &[f64] {
+        &self.state.places.values
+    }
+
+    /// The base model with what was learned.
+    pub fn correction(&self) -> HazardModel {
+        let weights: Vec<Vec<f64>> = self
+            .state
+            .weights
+            .iter()
+            .map(|ftrl| ftrl.values.split_last().map(|(_, weights)| weights.to_vec()).unwrap_or_default())
+            .collect();
+        self.base.with_adjusted_weights(&weights).with_shifted_intercepts(&self.shifts())
+    }
+
+    /// Tests the model on a lesson, then learns from it.
+    pub fn learn(&mut self, lesson: Lesson) -> Step {
+        if lesson.is_empty() || lesson.intervals() != self.state.weights.len() {
+            return Step::default();
+        }
+        let before = self.state.clone();
+        let mut step = self.descend(&lesson);
+        self.steps += 1;
+        if !(self.state.is_finite() && step.corrected.is_finite()) {
+            self.state = before;
+            return Step::default();
+        }
+        self.recent.push_back((lesson, step));
+        while self.recent.len() > self.options.guard_window.max(2) {
+            self.recent.pop_front();
+        }
+        self.since_snapshot += 1;
+        // Not at every step: it goes through the window.
+        if self.since_snapshot.is_multiple_of((self.options.guard_window / 16).max(1)) {
+            step.rolled_back = self.guard();
+        }
+        step
+    }
+
+    /// Forgets the lessons of sessions; what was learned names nobody.
+    pub fn forget(&mut self, sessions: &HashSet<u64>) {
+        self.recent.retain(|(lesson, _)| !sessions.contains(&lesson.session));
+    }
+
+    /// Sums up the slopes of the loss and goes one step down.
+    fn descend(&mut self, lesson: &Lesson) -> Step {
+        let Self { options, base, state, .. } = self;
+        let (schema, parameters) = (base.schema(), base.parameters());
+        let width = schema.model_width();
+        let (mut step, mut of_places) = (Step::default(), [0.0; PLACES]);
+        let mut values = vec![0.0; width];
+        for interval in 0..lesson.intervals() {
+            let (mean, sd) = (&parameters.mean[interval], &parameters.sd[interval]);
+            let mut slopes = vec![0.0; width + 1];
+            let (mut plain, mut rest) = ((0.0, 0.0), (0.0, 0.0));
+            let shifts = (state.plain[interval].shift, state.shift(interval));
+            let own = state.weights[interval].values[width];
+            for (case, engaged) in lesson.at_risk(interval) {
+                let row = lesson.cases.row(case);
+                let shared = schema.shared_width();
+                let features = row[..shared].iter().chain(schema.varying(row, interval));
+                let mut learned = 0.0;
+                let weights = &state.weights[interval].values;
+                for (n, &feature) in features.enumerate() {
+                    let value = (f64::from(feature) - mean[n]) / sd[n];
+                    learned += weights[n] * value;
+                    values[n] = value.clamp(-FURTHEST_VALUE, FURTHEST_VALUE);
+                }
+                let weight = f64::from(lesson.cases.weights[case]);
+                let uncorrected = f64::from(lesson.base[case * lesson.intervals() + interval]);
+                let (calibrated, corrected) = (uncorrected + shifts.0, uncorrected + learned + shifts.1);
+                step.uncorrected += weight * log_loss(uncorrected, engaged);
+                step.calibrated += weight * log_loss(calibrated, engaged);
+                step.corrected += weight * log_loss(corrected, engaged);
+                for (sum, log_odds) in [(&mut plain, calibrated), (&mut rest, corrected)] {
+                    let (slope, curvature) = residual(log_odds, engaged);
+                    *sum = (sum.0 + weight * slope, sum.1 + weight * curvature);
+                }
+                let place = lesson.place(case).filter(|&place| options.places && place < PLACES);
+                let shown = place.map_or(0.0, |place| state.places.values[place]);
+                let propensity = f64::from(lesson.cases.propensities[case]).clamp(1.0 / options.propensity_clip, 1.0);
+                let (slope, _) = residual(calibrated + learned + own + shown, engaged);
+                let slope = slope * weight / propensity;
+                for (sum, value) in slopes.iter_mut().zip(&values) {
+                    *sum += slope * value;
+                }
+                slopes[width] += slope;
+                if let Some(place) = place {
+                    of_places[place] += slope;
+                }
+            }
+            state.plain[interval].step(plain.0, plain.1, options);
+            state.rest[interval].step(rest.0, rest.1, options);
+            state.weights[interval].step(&slopes, options);
+        }
+        state.places.step(&of_places, &options.for_places());
+        step
+    }
+
+    /// Rolls back if the correction does harm; whether it did.
+    fn guard(&mut self) -> bool {
+        let enough = self.recent.len() >= self.options.guard_window / 2;
+        let losses = |of: fn(&Step) -> f64| self.recent.iter().map(|(_, step)| of(step)).sum::<f64>();
+        let (uncorrected, calibrated) = (losses(|s| s.uncorrected), losses(|s| s.calibrated));
+        let reference: fn(&Step) -> f64 = if uncorrected < calibrated { |s| s.uncorrected } else { |s| s.calibrated };
+        let count = self.recent.len() as f64;
+        let harm = |step: &Step| step.corrected - reference(step);
+        let mean = self.recent.iter().map(|(_, s)| harm(s)).sum::<f64>() / count;
+        let variance = self.recent.iter().map(|(_, s)| (harm(s) - mean).powi(2)).sum::<f64>() / count;
+        let bearable = self.options.guard_margin * losses(reference) / count + 2.0 * (variance / count).sqrt();
+        if enough && mean > bearable {
+            self.roll_back();
+            return true;
+        }
+        if self.since_snapshot >= self.options.guard_window && mean <= 0.0 {
+            self.since_snapshot = 0;
+            self.snapshots.push_back(self.state.clone());
+            while self.snapshots.len() > SNAPSHOTS {
+                self.snapshots.pop_front();
+            }
+        }
+        false
+    }
+
+    /// Goes back to the state that explains the newest half of the window best: an earlier one, the shifts alone, or
+    /// nothing.
+    fn roll_back(&mut self) {
+        let (intervals, width) = (self.state.weights.len(), self.base.schema().model_width());
+        let nothing = State::new(intervals, width);
+        let shifts_alone = State { plain: self.state.plain.clone(), ..nothing.clone() };
+        let newest: Vec<&Lesson> = self.recent.iter().rev().take(self.recent.len() / 2).map(|(l, _)| l).collect();
+        let loss = |state: &State| newest.iter().map(|lesson| self.loss_of(state, lesson)).sum::<f64>();
+        let mut best = (loss(&nothing), nothing);
+        for state in [shifts_alone].into_iter().chain(self.snapshots.iter().cloned()) {
+            let found = loss(&state);
+            if found < best.0 {
+                best = (found, state);
+            }
+        }
+        self.state = best.1;
+        self.roll_backs += 1;
+        self.recent.clear();
+        self.snapshots.clear();
+        self.snapshots.push_back(self.state.clone());
+        self.since_snapshot = 0;
+    }
+
+    fn loss_of(&self, state: &State, lesson: &Lesson) -> f64 {
+        let (schema, parameters) = (self.base.schema(), self.base.parameters());
+        lesson.loss(|case, interval| {
+            let row = lesson.cases.row(case);
+            let features = row[..schema.shared_width()].iter().chain(schema.varying(row, interval));
+            let (mean, sd) = (&parameters.mean[interval], &parameters.sd[interval]);
+            let weights = state.weights[interval].values.iter().zip(mean.iter().zip(sd));
+            let learned: f64 = features.zip(weights).map(|(&x, (w, (m, s)))| w * (f64::from(x) - m) / s).sum();
+            f64::from(lesson.base[case * lesson.intervals() + interval]) + learned + state.shift(interval)
+        })
+    }
+
+    /// What was learned, as bytes; it fits the same base model only.
+    pub fn save(&self) -> Vec<u8> {
+        let mut writer = StateWriter::new(PART, VERSION, 4_096);
+        writer.u64(self.steps);
+        writer.u64(self.roll_backs);
+        writer.count(self.state.weights.len());
+        for ftrl in self.state.weights.iter().chain([&self.state.places]) {
+            writer.count(ftrl.sums.len());
+            ftrl.sums.iter().chain(&ftrl.squares).for_each(|&v| writer.f64(v));
+        }
+        for calibration in self.state.plain.iter().chain(&self.state.rest) {
+            writer.f64(calibration.shift);
+            writer.f64(calibration.curvature);
+        }
+        writer.finish()
+    }
+
+    /// Reads what [`OnlineLearner::save`] wrote.
+    pub fn load(base: Arc<HazardModel>, options: OnlineOptions, bytes: &[u8]) -> Result<Self, LoadError> {
+        let mut learner = Self::new(base, options);
+        let mut reader = StateReader::new(PART, VERSION, bytes)?;
+        learner.steps = reader.u64()?;
+        learner.roll_backs = reader.u64()?;
+        if reader.count(1, 64)? != learner.state.weights.len() {
+            return Err(LoadError::Incompatible("number of horizons"));
+        }
+        let State { weights, places, plain, rest } = &mut learner.state;
+        for ftrl in weights.iter_mut().chain([&mut *places]) {
+            if reader.count(16, 1 << 16)? != ftrl.sums.len() {
+                return Err(LoadError::Incompatible("number of features"));
+            }
+            for value in ftrl.sums.iter_mut().chain(&mut ftrl.squares) {
+                *value = reader.f64()?;
+            }
+            if ftrl.squares.iter().any(|s| *s < 0.0) {
+                return Err(LoadError::Damaged("a sum of squares is negative"));
+            }
+        }
+        let of_places = options.for_places();
+        weights.iter_mut().for_each(|ftrl| ftrl.solve_all(&options));
+        places.solve_all(&of_places);
+        for calibration in plain.iter_mut().chain(rest) {
+            *calibration = Calibration { shift: reader.f64()?, curvature: reader.f64()? };
+        }
+        reader.end()?;
+        let sane = |c: &Calibration| c.curvature >= 0.0 && c.shift.abs() <= FURTHEST_SHIFT;
+        let calibrations = learner.state.plain.iter().chain(&learner.state.rest);
+        if learner.state.is_finite() && calibrations.into_iter().all(sane) {
+            learner.snapshots.push_back(learner.state.clone());
+            Ok(learner)
+        } else {
+            Err(LoadError::Damaged("a number that was learned cannot be"))
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "online_tests.rs"]
+pub(super) mod tests;
