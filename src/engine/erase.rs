@@ -5,6 +5,9 @@
 //! taken in between. A crash leaves them either as they were, and unanswered, or gone: a checkpoint from before the key
 //! went is never used, and what is learned is built again from what can be read.
 //!
+//! No model keeps anything about a person but their latest items, which go. The factors of items are sums over many
+//! people; the next training, for which this is a reason, makes them anew without theirs.
+//!
 //! What remains: what the same session did before the service knew whose it was; links between items that had to make
 //! room for theirs; and when an item was last touched, if others touched it too.
 
@@ -121,6 +124,7 @@ impl Live {
             self.collab.forget_session(session_key(session));
             self.sessions.remove(session);
         }
+        self.collab.preference.forget_user(user);
         self.sessions.remove_user(user) > 0 || past.events > 0
     }
 }
@@ -180,6 +184,8 @@ impl Engaged {
             session: self.session,
             item: self.item,
             at: self.at,
+            user: None,
+            confidence: 0.0,
             region: self.region.as_deref(),
             history: &self.history,
         }

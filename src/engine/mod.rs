@@ -20,6 +20,7 @@ mod keep;
 mod live;
 mod observe;
 mod parts;
+mod preference;
 mod recommend;
 mod recover;
 mod request;

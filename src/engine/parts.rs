@@ -71,6 +71,7 @@ pub struct CandidateLimits {
     pub session: usize,
     pub co_visitation: usize,
     pub transition: usize,
+    pub preference: usize,
     pub trending: usize,
     pub metadata: usize,
     pub fresh: usize,
