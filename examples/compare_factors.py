@@ -60,7 +60,7 @@ def main():
     films[train[:, 1]] = True
     grid = [(0.05, 5.0)]
     if "--grid" in sys.argv:
-        grid = [(r, a) for r in (0.01, 0.1, 1.0, 3.0, 10.0, 30.0, 100.0) for a in (1.0, 2.0, 5.0, 10.0, 20.0, 40.0)]
+        grid = [(r, a) for r in (0.1, 1.0, 3.0, 10.0, 30.0, 100.0) for a in (1.0, 2.0, 5.0)]
     for regularization, alpha in grid:
         model, seconds = fit(data, regularization, alpha)
         ndcg, hit = measure(model, data, test, films)

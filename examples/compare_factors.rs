@@ -58,8 +58,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut tried = vec![default];
     if has("--grid") {
         tried.clear();
-        for regularisation in [0.003, 0.01, 0.03, 0.1, 0.3, 1.0] {
-            for unobserved_weight in [0.03, 0.1, 0.2, 0.4] {
+        for regularisation in [0.03, 0.1, 0.3, 1.0, 3.0, 10.0] {
+            for unobserved_weight in [0.1, 0.4, 1.0, 2.0] {
                 for regularisation_exponent in [0.0, 0.5, 1.0] {
                     let options = AlsOptions { regularisation, unobserved_weight, regularisation_exponent, ..default };
                     tried.push(options);

@@ -49,9 +49,9 @@ impl Default for AlsOptions {
         Self {
             dims: 64,
             iterations: 12,
-            regularisation: 0.03,
+            regularisation: 0.3,
             regularisation_exponent: 0.5,
-            unobserved_weight: 0.1,
+            unobserved_weight: 0.4,
             steps: 3,
             seed: 1,
         }
