@@ -53,7 +53,7 @@ pub(crate) fn run(folder: &Path, ratings: &[Rating], out: &mut impl Write) -> Re
 
     let mut random = Random(7);
     report(out, "chance", &held, &wanted, |_, _| random.next())?;
-    report(out, "popularity of the film (none known)", &held, &wanted, |_, film| -f64::from(film % 97))?;
+    report(out, "popularity of the film (none known)", &held, &wanted, |_, _| 0.0)?;
     let counts = popularity(&learned);
     let mut of_genre: HashMap<&str, (f64, f64)> = HashMap::new();
     for (film, item) in &films {
@@ -136,7 +136,7 @@ fn report(
         figures.push([ndcg, pairs / (above * (ranked.len() as f64 - above)).max(1.0)]);
     }
     let mean = |n: usize| figures.iter().map(|f| f[n]).sum::<f64>() / figures.len().max(1) as f64;
-    let mut interval = |n: usize| {
+    let interval = |n: usize| {
         let mut random = Random(11);
         let mut means: Vec<f64> = (0..RESAMPLES)
             .map(|_| {

@@ -1,6 +1,6 @@
 //! What would people make of an item that nobody has turned to yet? Its factor, guessed from its looks and its words.
 //!
-//! A ridge regression from an item's description to its factor, the closed-form cousin of VBPR (He and McAuley, "VBPR: Visual
+//! A ridge regression from an item's description to its factor, the closed-form cousin of `VBPR` (He and `McAuley`, "`VBPR`: Visual
 //! Bayesian Personalized Ranking from Implicit Feedback", 2016). It is fitted to the items of which there are factors
 //! from enough engagements; how much pictures, labels and titles are trusted is chosen on a fifth of them that is held out.
 
