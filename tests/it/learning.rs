@@ -269,7 +269,7 @@ fn tastes_are_learned_in_the_background_and_reach_new_items_by_their_looks() {
             let kind = kinds[viewer % 2].0;
             for n in 0..7 {
                 let at = server.now().plus_seconds(-90_000.0 - 600.0 * viewer as f64 - 60.0 * f64::from(n));
-                let item = format!("{kind}-{}", (viewer / 2 + n as usize * 3) % 9);
+                let item = format!("{kind}-{}", (viewer / 2 + n as usize * 2) % 9);
                 let mut event = click(&format!("session-{viewer}"), &item, at);
                 event["type"] = json!("play");
                 event["user_id"] = json!(format!("viewer-{viewer}"));
