@@ -45,7 +45,15 @@ fn million_clicks() -> (Collab, Vec<Vec<(ItemNo, Timestamp)>>) {
         while history.is_empty() || (random.next() < 0.8 && history.len() < 30) {
             let item = random.item(history.last().map(|&(item, _)| item));
             let at = Timestamp((clicks as i64) * 900);
-            collab.observe(Engagement { session, item, at, region: None, history: &history });
+            collab.observe(Engagement {
+                session,
+                item,
+                at,
+                user: None,
+                confidence: 1.0,
+                region: None,
+                history: &history,
+            });
             history.push((item, at));
             clicks += 1;
         }
@@ -214,7 +222,15 @@ fn million(criterion: &mut Criterion) {
             turn = (turn + 1) % queries.len();
             session += 1;
             if let Some((&(item, at), history)) = queries[turn].split_last() {
-                collab.observe(Engagement { session: session / 5, item, at, region: Some("de"), history });
+                collab.observe(Engagement {
+                    session: session / 5,
+                    item,
+                    at,
+                    user: None,
+                    confidence: 1.0,
+                    region: Some("de"),
+                    history,
+                });
             }
         });
     });

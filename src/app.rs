@@ -19,7 +19,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 
 use crate::api::{self, Access, ApiOptions, AppState, CorsOrigins, Drained, Limits, ServerOptions};
-use crate::collab::CollabLimits;
+use crate::collab::{AlsOptions, CollabLimits, PreferenceOptions};
 use crate::config::{self, Settings, TlsMode, UserSecret};
 use crate::domain::{Clock, SealingKey, SystemClock, Timestamp, UserId, UserKey};
 use crate::engine::{CandidateLimits, Engine, EngineOptions, LearningOptions, Progress, Recovered, Retention, Step};
@@ -308,7 +308,8 @@ pub fn plain_store_options(settings: &Settings) -> StoreOptions {
     store_options(settings, &clock, None)
 }
 
-/// The threads that tend the engine: one for what is done every second, one for the index, which may be busy for minutes.
+/// The threads that tend the engine: one for what is done every second, one for the index and one for what is learned in
+/// the background, each of which may be busy for minutes.
 #[derive(Debug)]
 struct Upkeep {
     stop: Arc<AtomicBool>,
@@ -318,9 +319,10 @@ struct Upkeep {
 impl Upkeep {
     fn start(engine: Arc<Engine>, sealing: Sealing) -> io::Result<Self> {
         let mut upkeep = Self { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
-        let (indexed, learning) = (engine.clone(), engine.clone());
+        let (indexed, learning, tasting) = (engine.clone(), engine.clone(), engine.clone());
         upkeep.every_second("upnext-index", move |stop| indexed.tend_index(stop))?;
         upkeep.every_second("upnext-learning", move |_| learning.learn())?;
+        upkeep.every_second("upnext-taste", move |stop| tasting.tend_preference(stop))?;
         upkeep.every_second("upnext-upkeep", move |stop| {
             sealing.follow(&engine);
             engine.tend(stop);
@@ -483,6 +485,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
             link_half_life_s: collab.half_life_days * 86_400.0,
             horizons: ranking.horizons_s.clone(),
             trending_half_lives_s: collab.trending_half_lives_min.map(|minutes| minutes * 60.0),
+            preference: preference_options(settings),
             ..CollabLimits::default()
         },
         hazard_model,
@@ -498,6 +501,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
             session: ranking.candidates.session,
             co_visitation: ranking.candidates.co_visitation,
             transition: ranking.candidates.transition,
+            preference: ranking.candidates.preference,
             trending: ranking.candidates.trending,
             metadata: ranking.candidates.metadata,
             fresh: ranking.candidates.fresh,
@@ -510,6 +514,29 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
             age_s: (settings.store.retention_days > 0.0).then_some(settings.store.retention_days * 86_400.0),
             bytes: (settings.store.retention_bytes > 0).then_some(settings.store.retention_bytes),
         },
+    }
+}
+
+fn preference_options(settings: &Settings) -> PreferenceOptions {
+    let preference = &settings.collab.preference;
+    let defaults = PreferenceOptions::default();
+    PreferenceOptions {
+        enabled: preference.enabled,
+        tastes: preference.tastes,
+        items_per_taste: preference.items_per_taste,
+        als: AlsOptions {
+            dims: preference.dims,
+            iterations: preference.iterations,
+            regularisation: preference.regularisation,
+            regularisation_exponent: preference.regularisation_exponent,
+            unobserved_weight: preference.unobserved_weight,
+            ..defaults.als
+        },
+        threads: if preference.threads == 0 { (processors() / 2).clamp(1, 8) } else { preference.threads },
+        min_engagements: preference.min_engagements,
+        new_share: preference.new_share,
+        every_s: preference.train_every_s,
+        ..defaults
     }
 }
 

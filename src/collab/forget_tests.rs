@@ -78,6 +78,8 @@ fn nobody_else_means_nothing_is_left() {
         session: MINE,
         item: ItemNo(u32::MAX),
         at: Timestamp(0),
+        user: None,
+        confidence: 1.0,
         region: Some(""),
         history: &[],
     }]);

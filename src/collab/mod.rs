@@ -9,6 +9,7 @@
 
 mod co_visitation;
 mod links;
+mod preference;
 mod saved;
 mod score_table;
 mod session_knn;
@@ -20,12 +21,16 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 pub use co_visitation::{CoVisitation, CoVisitationScratch};
+pub use preference::{
+    AlsOptions, ColdMap, Example, Interactions, ItemFeatures, Liked, Preference, PreferenceOptions, PreferenceScratch,
+    Signal, Taste, Trained, TrainingReport, train,
+};
 pub use session_knn::{SessionKnn, SessionKnnScratch, SessionVote};
 pub use transitions::{TransitionCounts, TransitionScratch, Transitions};
 pub use trending::{Popularity, TRENDING_SCALES, Trending, TrendingScratch};
 
 use self::links::Links;
-use crate::domain::{Horizons, ItemNo, Timestamp};
+use crate::domain::{Horizons, ItemNo, Timestamp, UserKey};
 
 /// Item numbers from here on are ignored: arrays are indexed by them, so a stray one must not claim all memory.
 const MAX_ITEMS: usize = 1 << 24;
@@ -59,6 +64,8 @@ pub struct CollabLimits {
     pub regions: usize,
     /// Items counted in each region.
     pub items_per_region: usize,
+    /// The preference model.
+    pub preference: PreferenceOptions,
 }
 
 impl Default for CollabLimits {
@@ -74,6 +81,7 @@ impl Default for CollabLimits {
             trending_half_lives_s: [900.0, 7_200.0, 86_400.0],
             regions: 64,
             items_per_region: 4_096,
+            preference: PreferenceOptions::default(),
         }
     }
 }
@@ -87,6 +95,10 @@ pub struct Engagement<'a> {
     pub item: ItemNo,
     /// When.
     pub at: Timestamp,
+    /// By whom, if known.
+    pub user: Option<UserKey>,
+    /// How sure it is that they like it; see [`Signal::of`].
+    pub confidence: f32,
     /// Where, if known.
     pub region: Option<&'a str>,
     /// The session's earlier engagements, oldest first; the latest eight are enough.
@@ -104,6 +116,8 @@ pub struct Collab {
     pub co_visitation: CoVisitation,
     /// What everybody turns to.
     pub trending: Trending,
+    /// What this person likes.
+    pub preference: Preference,
     links: Arc<RwLock<Links>>,
 }
 
@@ -116,16 +130,18 @@ impl Collab {
             transitions: Transitions::new(Arc::clone(&links)),
             co_visitation: CoVisitation::new(Arc::clone(&links)),
             trending: Trending::new(limits),
+            preference: Preference::new(&limits.preference),
             links,
         }
     }
 
     /// Learns from an engagement; a few microseconds.
     pub fn observe(&self, engagement: Engagement<'_>) {
-        let Engagement { session, item, at, region, history } = engagement;
+        let Engagement { session, item, at, user, confidence, region, history } = engagement;
         self.session_knn.observe(session, item);
         self.links.write().observe(item, at, history);
         self.trending.observe(item, at, region);
+        self.preference.observe(session, user, item, Signal::Engaged(confidence), at);
     }
 
     /// Forgets an item altogether.
@@ -133,6 +149,7 @@ impl Collab {
         self.session_knn.forget_item(item);
         self.links.write().forget_item(item);
         self.trending.forget_item(item);
+        self.preference.forget_item(item);
     }
 
     /// Takes engagements back and forgets the sessions that they belong to. Give each as it was
@@ -142,16 +159,25 @@ impl Collab {
     /// Every answer is then what it would be if they had never been observed, but for what gave way to them when a
     /// bound was reached (links of full lists, sessions of a full ring, items and regions beyond their number), links
     /// that had become negligible by the time of the engagement, and the instant when an item was last touched. What
-    /// was learned of an item before it was [forgotten](Self::forget_item) is not there any more: leave it out.
+    /// was learned of an item before it was [forgotten](Self::forget_item) is not there any more: leave it out. The
+    /// histories of these sessions and persons go altogether; what they once taught the [preference](Self::preference) model
+    /// goes when it is next trained.
     pub fn forget_engagements(&self, engagements: &[Engagement<'_>]) {
         self.session_knn.forget_engagements(engagements);
         self.links.write().forget(engagements);
         self.trending.forget(engagements);
+        for &Engagement { session, user, .. } in engagements {
+            self.preference.forget_session(session);
+            if let Some(user) = user {
+                self.preference.forget_user(user);
+            }
+        }
     }
 
     /// Forgets a session as far as it is kept as such; counts to which it contributed remain, they name nobody.
     pub fn forget_session(&self, session: u64) {
         self.session_knn.forget_session(session);
+        self.preference.forget_session(session);
     }
 }
 
@@ -178,7 +204,15 @@ mod tests {
     fn learn(collab: &Collab, session: u64, clicks: &[(u32, i64)]) {
         let clicks: Vec<_> = clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect();
         for (position, &(item, at)) in clicks.iter().enumerate() {
-            collab.observe(Engagement { session, item, at, region: Some("de"), history: &clicks[..position] });
+            collab.observe(Engagement {
+                session,
+                item,
+                at,
+                user: None,
+                confidence: 1.0,
+                region: Some("de"),
+                history: &clicks[..position],
+            });
         }
     }
 

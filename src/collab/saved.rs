@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::links::Links;
-use super::{CoVisitation, Collab, CollabLimits, SessionKnn, Transitions, Trending};
+use super::{CoVisitation, Collab, CollabLimits, Preference, SessionKnn, Transitions, Trending};
 use crate::domain::{LoadError, StateReader, StateWriter};
 
 const PART: [u8; 4] = *b"coll";
@@ -14,7 +14,8 @@ const PART: [u8; 4] = *b"coll";
 const VERSION: u32 = 1;
 
 impl Collab {
-    /// Everything learned, as bytes for [`load`](Self::load).
+    /// Everything learned but [`preference`](Self::preference), as bytes for [`load`](Self::load). That part is much larger
+    /// and changes in leaps, so it is saved [on its own](Preference::save).
     ///
     /// Nothing may be learned or forgotten meanwhile, or the parts would not be of the same moment; questions are
     /// answered.
@@ -29,7 +30,7 @@ impl Collab {
     }
 
     /// What was [saved](Self::save) under the same `limits` (but for [`CollabLimits::neighbours`], which only concerns
-    /// answers), when the first `items` item numbers had been given out. It answers and learns on exactly as what was
+    /// answers, and [`CollabLimits::preference`]), when the first `items` item numbers had been given out. It answers and learns on exactly as what was
     /// saved.
     pub fn load(limits: &CollabLimits, items: usize, bytes: &[u8]) -> Result<Self, LoadError> {
         let mut from = StateReader::new(PART, VERSION, bytes)?;
@@ -42,6 +43,7 @@ impl Collab {
             transitions: Transitions::new(Arc::clone(&links)),
             co_visitation: CoVisitation::new(Arc::clone(&links)),
             trending,
+            preference: Preference::new(&limits.preference),
             links,
         })
     }

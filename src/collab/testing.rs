@@ -23,7 +23,7 @@ pub(super) struct Step {
 impl Step {
     pub(super) fn engagement(&self) -> Engagement<'_> {
         let Self { session, item, at, region, ref history } = *self;
-        Engagement { session, item, at, region, history }
+        Engagement { session, item, at, user: None, confidence: 1.0, region, history }
     }
 }
 

@@ -23,13 +23,18 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
     const DAY_S: f64 = 86_400.0;
     const MIB: usize = 1024 * 1024;
     let learning = &s.ranking.learning;
-    let numbers: [(&'static str, f64, RangeInclusive<f64>); 17] = [
+    let numbers: [(&'static str, f64, RangeInclusive<f64>); 22] = [
         ("server.request_timeout_s", s.server.request_timeout_s, 0.1..=3600.0),
         ("server.drain_s", s.server.drain_s, 0.0..=3600.0),
         ("server.tls.reload_check_s", s.server.tls.reload_check_s, 0.0..=DAY_S),
         ("session.ttl_s", s.session.ttl_s, 1.0..=30.0 * DAY_S),
         ("session.near_duplicate_difference", s.session.near_duplicate_difference.into(), 0.0..=1.0),
         ("collab.half_life_days", s.collab.half_life_days, 0.01..=10_000.0),
+        ("collab.preference.regularisation", s.collab.preference.regularisation.into(), 1e-6..=1e4),
+        ("collab.preference.regularisation_exponent", s.collab.preference.regularisation_exponent.into(), 0.0..=1.0),
+        ("collab.preference.unobserved_weight", s.collab.preference.unobserved_weight.into(), 1e-6..=1e3),
+        ("collab.preference.new_share", s.collab.preference.new_share, 0.0..=10.0),
+        ("collab.preference.train_every_s", s.collab.preference.train_every_s, 0.0..=30.0 * DAY_S),
         ("ranking.diversity", s.ranking.diversity.into(), 0.0..=1.0),
         ("ranking.exploration", s.ranking.exploration, 0.0..=1.0),
         ("ranking.learning.decisions_per_s", learning.decisions_per_s, 0.0..=1e5),
@@ -48,7 +53,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 43] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 49] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
@@ -80,6 +85,12 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("collab.neighbours", s.collab.neighbours, 1..=100_000),
         ("collab.session_items", s.collab.session_items, 1..=10_000),
         ("collab.successors", s.collab.successors, 1..=10_000),
+        ("collab.preference.tastes", s.collab.preference.tastes, 1..=100_000_000),
+        ("collab.preference.items_per_taste", s.collab.preference.items_per_taste, 2..=10_000),
+        ("collab.preference.dims", s.collab.preference.dims, 1..=512),
+        ("collab.preference.iterations", s.collab.preference.iterations, 1..=1_000),
+        ("collab.preference.threads", s.collab.preference.threads, 0..=256),
+        ("collab.preference.min_engagements", s.collab.preference.min_engagements, 1..=1 << 40),
         ("ranking.max_count", s.ranking.max_count, 1..=1000),
         ("ranking.learning.open_decisions", learning.open_decisions, 1..=1_000_000),
         ("ranking.learning.candidates", learning.candidates, 2..=1000),
@@ -103,12 +114,13 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         }
     }
     let candidates = &s.ranking.candidates;
-    let sources: [(&'static str, usize); 8] = [
+    let sources: [(&'static str, usize); 9] = [
         ("ranking.candidates.visual", candidates.visual),
         ("ranking.candidates.trajectory", candidates.trajectory),
         ("ranking.candidates.session", candidates.session),
         ("ranking.candidates.co_visitation", candidates.co_visitation),
         ("ranking.candidates.transition", candidates.transition),
+        ("ranking.candidates.preference", candidates.preference),
         ("ranking.candidates.trending", candidates.trending),
         ("ranking.candidates.metadata", candidates.metadata),
         ("ranking.candidates.fresh", candidates.fresh),

@@ -229,6 +229,38 @@ pub struct CollabSettings {
     pub half_life_days: f64,
     /// Half-lives of trending counts in minutes, rising.
     pub trending_half_lives_min: [f64; 3],
+    /// Matrix factorisation.
+    pub preference: PreferenceSettings,
+}
+
+/// Matrix factorisation of who turned to what.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PreferenceSettings {
+    /// Whether tastes are learned.
+    pub enabled: bool,
+    /// Persons, and sessions of nobody known, whose items are remembered.
+    pub tastes: usize,
+    /// Latest items remembered of each.
+    pub items_per_taste: usize,
+    /// Numbers in a factor.
+    pub dims: usize,
+    /// Rounds of a training.
+    pub iterations: usize,
+    /// How strongly factors are held back.
+    pub regularisation: f32,
+    /// How much more those of frequent rows are, 0 to 1.
+    pub regularisation_exponent: f32,
+    /// What a pair counts that was not observed.
+    pub unobserved_weight: f32,
+    /// Threads that train; 0 is half the processors.
+    pub threads: usize,
+    /// Engagements below which nothing is trained.
+    pub min_engagements: usize,
+    /// Share of engagements that must be new for the next training.
+    pub new_share: f64,
+    /// Seconds between trainings at least.
+    pub train_every_s: f64,
 }
 
 /// Lists.
@@ -337,6 +369,8 @@ pub struct CandidateSettings {
     pub co_visitation: usize,
     /// Items that followed the one on screen.
     pub transition: usize,
+    /// Items that people like who like what this person likes.
+    pub preference: usize,
     /// Items that everybody turns to at the moment.
     pub trending: usize,
     /// Items with tags, categories or words in common.

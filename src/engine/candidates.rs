@@ -12,8 +12,10 @@ use roaring::RoaringBitmap;
 use super::catalogue::Catalogue;
 use super::live::Live;
 use super::parts::CandidateLimits;
-use crate::collab::{CoVisitationScratch, Popularity, SessionKnnScratch, TransitionScratch, TrendingScratch};
-use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, dot};
+use crate::collab::{
+    CoVisitationScratch, Popularity, PreferenceScratch, SessionKnnScratch, TransitionScratch, TrendingScratch,
+};
+use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, UserKey, dot};
 use crate::index::SearchOptions;
 use crate::ranking::{Answered, Candidate, RequestContext, TrajectoryCosines};
 use crate::session::Trajectory;
@@ -26,6 +28,10 @@ const COLD_BELOW: f32 = 5.0;
 const NEVER_TOUCHED_S: f32 = 30.0 * 86_400.0;
 /// Items with much in common have about this metadata similarity in the world that the weights were learned in.
 const METADATA_SCALE: f32 = 2.0;
+/// How sure it is that somebody likes an item of which it is only known that they turned to it just now.
+const JUST_TURNED_TO: f32 = 0.5;
+/// Where a filter leaves no more items than this, all of them are scored by preference.
+const FEW_ALLOWED: u64 = 2_000;
 /// How many items are taken from the catalogue when the sources propose too few.
 const FILL_CANDIDATES: usize = 200;
 
@@ -35,6 +41,8 @@ pub(super) struct Situation<'a> {
     pub(super) now: Timestamp,
     /// The session in the collaborative models, so that it does not vote for itself.
     pub(super) session: Option<u64>,
+    /// The person, if known.
+    pub(super) user: Option<UserKey>,
     /// Engagements, oldest first; the last one is the current item.
     pub(super) history: &'a [(ItemNo, Timestamp)],
     pub(super) playing: Option<ItemNo>,
@@ -71,6 +79,7 @@ struct Scratch {
     transition: TransitionScratch,
     trending: TrendingScratch,
     co_visitation: CoVisitationScratch,
+    preference: PreferenceScratch,
     best: Vec<Scored>,
     popularity: Vec<Popularity>,
 }
@@ -140,6 +149,7 @@ impl Gathering<'_> {
                 Some(std::mem::take(best))
             });
         }
+        self.propose_liked();
         if let Some(last) = trajectory.last() {
             self.answered.visual = self.source("visual", Stage::SourceVisual, limits.visual, |this, limit| {
                 this.neighbours(std::slice::from_ref(last), limit)
@@ -169,6 +179,44 @@ impl Gathering<'_> {
             Some(newest.iter().take(limit).map(|item| Scored { item, score: 0.0 }).collect())
         });
         self.fill();
+    }
+
+    /// Asks what this person likes; there is no such source while nothing has been learned, or nothing is known of them.
+    fn propose_liked(&mut self) {
+        let Situation { session, user, history, .. } = *self.situation;
+        self.scratch.preference.clear();
+        let limit = self.situation.limits.preference;
+        if limit == 0 || Instant::now() > self.situation.deadline {
+            self.degraded |= limit > 0;
+            return;
+        }
+        let timer = self.metrics.stage_timer(Stage::SourcePreference);
+        let Scratch { preference, best, .. } = &mut *self.scratch;
+        let latest: Vec<(ItemNo, f32)> = history.iter().map(|&(item, _)| (item, JUST_TURNED_TO)).collect();
+        if !self.live.collab.preference.fold_in(session, user, &latest, preference) {
+            return timer.discard();
+        }
+        let Situation { allowed, excluded, .. } = *self.situation;
+        match allowed.filter(|allowed| allowed.len() <= FEW_ALLOWED) {
+            Some(allowed) => {
+                best.clear();
+                let permitted = allowed.iter().filter(|no| !excluded.contains(*no)).map(ItemNo);
+                let scored = permitted.filter_map(|item| Some(Scored { item, score: preference.score(item)? }));
+                best.extend(scored);
+                Scored::keep_best(best, limit);
+            }
+            None => {
+                let permitted =
+                    |item: ItemNo| allowed.is_none_or(|set| set.contains(item.0)) && !excluded.contains(item.0);
+                self.live.collab.preference.candidates(limit, permitted, preference, best);
+            }
+        }
+        timer.stop();
+        let found = std::mem::take(best);
+        found.iter().for_each(|scored| self.admit(scored.item));
+        self.scratch.best = found;
+        self.used.push("preference");
+        self.answered.preference = true;
     }
 
     /// Runs one source unless it is turned off or too late; says whether it answered.
@@ -257,7 +305,7 @@ impl Gathering<'_> {
         let context = self.context(&catalogue);
         drop(catalogue);
         let items: Vec<ItemNo> = candidates.iter().map(|c| c.item).collect();
-        let Scratch { session, transition, co_visitation, popularity, .. } = self.scratch;
+        let Scratch { session, transition, co_visitation, preference, popularity, .. } = self.scratch;
         self.live.collab.trending.look_up(&items, region, now, popularity);
         let likeness =
             self.situation.trajectory.last().map(|last| Likeness::new(last, self.situation.trajectory, horizons));
@@ -273,6 +321,7 @@ impl Gathering<'_> {
             candidate.transition_any = counts.any;
             candidate.transition_backward = counts.backward;
             candidate.transition_within_ratio = counts.within_ratio;
+            candidate.preference = preference.score(item);
             candidate.popularity = popularity.total;
             candidate.trending = popularity.recent;
             candidate.trending_in_region = popularity.in_region;

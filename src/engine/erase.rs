@@ -7,6 +7,9 @@
 //!
 //! Decisions and examples of their sessions go too; the weights of the ranking, which name nobody, stay.
 //!
+//! No model keeps anything about a person but their latest items, which go. The factors of items are sums over many
+//! people; the next training, for which this is a reason, makes them anew without theirs.
+//!
 //! What remains: what the same session did before the service knew whose it was; links between items that had to make
 //! room for theirs; and when an item was last touched, if others touched it too.
 
@@ -126,6 +129,7 @@ impl Live {
             self.collab.forget_session(session_key(session));
             self.sessions.remove(session);
         }
+        self.collab.preference.forget_user(user);
         self.sessions.remove_user(user) > 0 || past.events > 0
     }
 }
@@ -185,6 +189,8 @@ impl Engaged {
             session: self.session,
             item: self.item,
             at: self.at,
+            user: None,
+            confidence: 0.0,
             region: self.region.as_deref(),
             history: &self.history,
         }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::Engine;
 use super::catalogue::Catalogue;
 use super::parts::{EngineOptions, Parts};
-use crate::collab::Collab;
+use crate::collab::{Collab, Preference};
 use crate::domain::Timestamp;
 use crate::session::SessionTable;
 use crate::store::{Checkpoint, Store, StoreError, Trim};
@@ -18,6 +18,8 @@ const COLLAB: &str = "collab";
 const SESSIONS: &str = "sessions";
 /// Absent in checkpoints of older versions.
 const RANKING: &str = "ranking";
+/// Not in checkpoints of earlier versions, which are used nonetheless.
+const PREFERENCE: &str = "preference";
 
 /// Entries that go with one commit: few, so that writers do not wait.
 const TRIMMED_AT_ONCE: u64 = 2_000;
@@ -69,12 +71,17 @@ pub(super) struct Restored {
 pub(super) fn load(store: &Store, options: &EngineOptions) -> Result<Option<Restored>, StoreError> {
     while let Some(Checkpoint { sequence, mut sections }) = store.load_checkpoint()? {
         let ranking = sections.remove(RANKING);
+        let preference = sections.remove(PREFERENCE);
         let mut section = |name: &str| sections.remove(name).ok_or_else(|| format!("it has no section `{name}`"));
         let restored = (|| {
             let catalogue =
                 Catalogue::with_numbers(options.max_items, &section(NUMBERS)?).map_err(|e| e.to_string())?;
             let items = catalogue.numbered();
-            let collab = Collab::load(&options.collab_limits, items, &section(COLLAB)?).map_err(|e| e.to_string())?;
+            let limits = &options.collab_limits;
+            let mut collab = Collab::load(limits, items, &section(COLLAB)?).map_err(|e| e.to_string())?;
+            if let Some(bytes) = &preference {
+                collab.preference = Preference::load(&limits.preference, items, bytes).map_err(|e| e.to_string())?;
+            }
             let sessions =
                 SessionTable::load(options.session_limits, items, &section(SESSIONS)?).map_err(|e| e.to_string())?;
             Ok::<_, String>(Restored { sequence, catalogue, collab, sessions, ranking })
@@ -144,6 +151,7 @@ impl Parts {
                 (COLLAB, self.live.collab.save()),
                 (SESSIONS, self.live.sessions.save()),
                 (RANKING, self.learning.save()),
+                (PREFERENCE, self.live.collab.preference.save()),
             ];
             Some(Checkpoint { sequence, sections: sections.map(|(name, bytes)| (name.to_owned(), bytes)).into() })
         });

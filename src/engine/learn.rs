@@ -297,6 +297,7 @@ impl Parts {
         let situation = Situation {
             now: at,
             session: Some(session),
+            user: event.user,
             history: &history,
             playing: None,
             position_s: None,

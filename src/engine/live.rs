@@ -8,7 +8,7 @@ use super::applier::Change;
 use super::catalogue::{Catalogue, Entry, Portrayed};
 use super::keep::Restored;
 use super::parts::EngineOptions;
-use crate::collab::{Collab, Engagement};
+use crate::collab::{Collab, Engagement, ItemFeatures, Signal};
 use crate::domain::{Embedding, Event, ItemId, ItemNo, SessionId, Timestamp};
 use crate::index::{AttributeIndex, TextIndex, VectorIndex};
 use crate::session::{LiveSession, SessionTable};
@@ -90,8 +90,11 @@ impl Live {
             .collect();
         self.newest.write().insert(record.created_at, no);
         let entry = Entry { item: Arc::new(record.item), images, created_at: record.created_at };
+        let item = entry.item.clone();
         // Last, so that whoever finds the item finds its vectors too.
         self.catalogue.write().put(no, entry);
+        // Only then, so that a training that is under way finds what it is told of.
+        self.collab.preference.describe_item(no, || ItemFeatures::of(&item, &vectors));
     }
 
     /// Gives an item its number, whose contents are to come.
@@ -120,15 +123,32 @@ impl Live {
             return;
         };
         let (history, region) = Self::observe_in(&self.sessions, event, item);
-        if event.kind.is_engagement() {
+        let signal = {
+            let catalogue = self.catalogue.read();
+            let duration_s = catalogue.entry(item).and_then(|entry| entry.item.duration_s);
+            Signal::of(event.kind, event.watched_s, duration_s, event.value)
+        };
+        let session = session_key(&event.session);
+        if let Signal::Engaged(confidence) = signal {
             self.collab.observe(Engagement {
-                session: session_key(&event.session),
+                session,
                 item,
                 at: event.occurred_at,
+                user: event.user,
+                confidence,
                 region: region.as_deref(),
                 history: &history,
             });
+        } else {
+            // What is no engagement may still correct what was thought of one.
+            self.collab.preference.observe(session, event.user, item, signal, event.occurred_at);
         }
+    }
+
+    /// What an item looks like and is called, if it is in the catalogue.
+    pub(super) fn features_of(&self, no: ItemNo) -> Option<ItemFeatures> {
+        let item = self.catalogue.read().entry(no)?.item.clone();
+        Some(ItemFeatures::of(&item, &self.vectors.get(no)))
     }
 
     /// Takes an event into its session; returns the engagements before it, if it is one itself, and the session's region.

@@ -21,6 +21,7 @@ mod learn;
 mod live;
 mod observe;
 mod parts;
+mod preference;
 mod recommend;
 mod recover;
 mod request;

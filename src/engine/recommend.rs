@@ -226,6 +226,7 @@ impl Ranking<'_> {
         let situation = Situation {
             now,
             session: self.session,
+            user: view.user,
             history: &history,
             playing: view.playing,
             position_s: view.position_s.map(|s| f64::from(s) + now.seconds_since(view.position_at).max(0.0)),

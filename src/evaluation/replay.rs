@@ -122,7 +122,7 @@ impl Replay {
 fn observe(collab: &Collab, session: &Session, position: usize) {
     let (item, at) = session.clicks[position];
     let history = &session.clicks[position.saturating_sub(16)..position];
-    collab.observe(Engagement { session: session.key, item, at, region: None, history });
+    collab.observe(Engagement { session: session.key, item, at, user: None, confidence: 1.0, region: None, history });
 }
 
 #[cfg(test)]

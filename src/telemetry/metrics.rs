@@ -164,6 +164,9 @@ struct Families {
     explored: IntCounter,
     /// Hit rate, reciprocal rank, log loss, calibration.
     live: [GaugeVec; 4],
+    preference_seconds: Gauge,
+    preference_items: IntGauge,
+    preference_loss: Gauge,
 }
 
 /// Registers one family after the other and keeps the first error.
@@ -302,6 +305,15 @@ impl Metrics {
                 Opts::new("upnext_build_info", "Always 1; the labels say what runs."),
                 &["version", "model", "runtime"],
             ))?,
+            preference_seconds: add.add(Gauge::new(
+                "upnext_preference_training_seconds",
+                "How long the last training of the preference model took.",
+            ))?,
+            preference_items: add.gauge("upnext_preference_items", "Items with a factor in the preference model.")?,
+            preference_loss: add.add(Gauge::new(
+                "upnext_preference_loss",
+                "What the last training of the preference model minimised, for each engagement.",
+            ))?,
             ready: add.add(Gauge::new("upnext_ready", "1 when the service answers requests, else 0."))?,
             registry,
         };
@@ -320,6 +332,13 @@ impl Metrics {
             ::tracing::error!(%error, "metrics could not be encoded");
             String::new()
         })
+    }
+
+    /// Sets the gauges of the preference model after a training of `items` factors.
+    pub fn set_preference(&self, took: std::time::Duration, items: usize, loss: f64) {
+        self.0.preference_seconds.set(took.as_secs_f64());
+        self.0.preference_items.set(i64::try_from(items).unwrap_or(i64::MAX));
+        self.0.preference_loss.set(loss);
     }
 
     /// Starts timing `stage`; the time is recorded when the timer ends.

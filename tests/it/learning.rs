@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::world::{click, rfc3339};
+use crate::support::World;
+use crate::support::world::{base64, click, rfc3339};
 use crate::support::{Client, Server, Setup, all_ids, ids, list, number, probabilities, run, text};
 
 /// Items without pictures, `item-0` to `item-9`.
@@ -239,5 +240,71 @@ fn a_session_is_known_until_it_is_ended() {
         assert_eq!(client.delete("/v1/sessions/s").await.status, 204);
         assert_eq!(client.get("/v1/sessions/s").await.problem(), (404, "session_not_found".into()));
         assert_eq!(client.delete("/v1/sessions/s").await.problem(), (404, "session_not_found".into()));
+    });
+}
+
+#[test]
+fn tastes_are_learned_in_the_background_and_reach_new_items_by_their_looks() {
+    let server = Setup::default()
+        .with("collab.preference.dims=8")
+        .with("collab.preference.min_engagements=200")
+        .with("collab.preference.regularisation=0.1")
+        .start();
+    run(async {
+        let (client, world) = (server.client(), World::get());
+        // Two kinds of items, each with pictures of its own kind: the last ones of both nobody has turned to.
+        let put = async |name: String, kind: usize, at_s: f64| {
+            let picture = base64(&world.frame(kind, at_s));
+            let item = json!({"title": name, "images_base64": [picture]});
+            client.put(&format!("/v1/items/{name}"), &item).await.ok();
+        };
+        let kinds = [("a", 0), ("b", 1)];
+        for (kind, artwork) in kinds {
+            for n in 0..10 {
+                put(format!("{kind}-{n}"), artwork, 3.0 + 2.0 * f64::from(n)).await;
+            }
+        }
+        let mut events = Vec::new();
+        for viewer in 0..40 {
+            let kind = kinds[viewer % 2].0;
+            for n in 0..7 {
+                let at = server.now().plus_seconds(-90_000.0 - 600.0 * viewer as f64 - 60.0 * f64::from(n));
+                let item = format!("{kind}-{}", (viewer / 2 + n as usize * 2) % 9);
+                let mut event = click(&format!("session-{viewer}"), &item, at);
+                event["type"] = json!("play");
+                event["user_id"] = json!(format!("viewer-{viewer}"));
+                events.push(event);
+            }
+        }
+        client.tell(&events).await;
+        let question = |viewer: usize| json!({"user_id": format!("viewer-{viewer}"), "count": 20});
+        let mut answer = client.recommend(&question(0)).await;
+        for _ in 0..600 {
+            if answer["sources_used"].to_string().contains("preference") {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            answer = client.recommend(&question(0)).await;
+        }
+        assert!(answer["sources_used"].to_string().contains("preference"), "{answer}");
+        assert_eq!(client.metric("upnext_preference_items").await, 20.0);
+        // What nobody has turned to yet; popularity and co-visitation know nothing of it.
+        let mut right = 0;
+        for viewer in 0..10 {
+            let mut asked = question(viewer);
+            asked["explain"] = json!(true);
+            let answer = client.recommend(&asked).await;
+            let item = |id: &str| {
+                let items = list(&answer["horizons"][0]["items"]);
+                let found = items.iter().find(|item| item["item_id"] == id);
+                number(&found.unwrap_or_else(|| panic!("no {id}"))["reasons"]["preference"])
+            };
+            let (own, other) = if viewer % 2 == 0 { ("a-9", "b-9") } else { ("b-9", "a-9") };
+            right += usize::from(item(own) > item(other));
+        }
+        assert!(right >= 9, "{right} of 10");
+        // Whoever is unknown has no taste, and nothing is made up.
+        let nobody = client.recommend(&json!({"count": 5})).await;
+        assert!(!nobody["sources_used"].to_string().contains("preference"), "{nobody}");
     });
 }

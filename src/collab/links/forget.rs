@@ -108,7 +108,15 @@ mod tests {
     }
 
     fn engagement(item: u32, seconds: f64, history: &[(ItemNo, Timestamp)]) -> Engagement<'_> {
-        Engagement { session: 0, item: ItemNo(item), at: at(seconds), region: None, history }
+        Engagement {
+            session: 0,
+            item: ItemNo(item),
+            at: at(seconds),
+            user: None,
+            confidence: 1.0,
+            region: None,
+            history,
+        }
     }
 
     fn observe(links: &mut Links, engagements: &[Engagement<'_>]) {

@@ -84,8 +84,15 @@ fn a_forgotten_session_takes_nobodys_place() {
         learn(&knn, session, &[1, 3, 4, 5, 6]);
     }
     assert!(!ask(&knn, &[1], None).0.contains(&2), "four later sessions are the sample");
-    let engagement =
-        |session, item| Engagement { session, item: ItemNo(item), at: Timestamp(0), region: None, history: &[] };
+    let engagement = |session, item| Engagement {
+        session,
+        item: ItemNo(item),
+        at: Timestamp(0),
+        user: None,
+        confidence: 1.0,
+        region: None,
+        history: &[],
+    };
     let theirs: Vec<_> = (2..7).flat_map(|session| [1, 3, 4, 5, 6].map(|item| engagement(session, item))).collect();
     knn.forget_engagements(&theirs);
     assert_eq!(ask(&knn, &[1], None).0, [2]);

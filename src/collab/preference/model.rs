@@ -1,0 +1,257 @@
+//! What does a taste make of an item? Item factors, the taste that fits a history, and the best items for it.
+//!
+//! A model never changes but for items that come and go after it was learned: those that come have a guessed factor
+//! ([`ColdMap`]) until the next one is learned.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use parking_lot::RwLock;
+
+use super::als::{AlsOptions, RowScratch, solve_row};
+use super::cells::Cells;
+use super::cold_start::{ColdMap, ItemFeatures};
+use crate::domain::{ItemNo, Scored, dot};
+
+/// No place.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Items that can come after a model was learned; further ones wait for the next.
+const MOST_ADDED: usize = 1 << 16;
+
+/// Of those, this many of the latest are proposed; all are scored.
+const ADDED_LOOKED_AT: usize = 1_024;
+
+/// Steps in which a taste is found; twenty items need about six.
+const FOLD_IN_STEPS: usize = 16;
+
+/// How an item got its factor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// From engagements, at least in part.
+    Learned,
+    /// From its description.
+    Guessed,
+}
+
+/// A learned model.
+#[derive(Debug)]
+pub(super) struct Model {
+    pub(super) options: AlsOptions,
+    /// The diagonal of the learned items' Gram matrix, which has no more than that, and how many items it is of.
+    pub(super) spread: Vec<f32>,
+    pub(super) learned_from: usize,
+    pub(super) map: Option<ColdMap>,
+    /// Cell by cell.
+    pub(super) rows: Vec<f32>,
+    /// The item of each row; [`NONE`] for rows of items that were forgotten.
+    pub(super) numbers: Vec<u32>,
+    pub(super) origins: Vec<Origin>,
+    pub(super) cells: Option<Cells>,
+    /// The row of each item; [`NONE`] for items without one. Only ever changes to that.
+    places: Vec<AtomicU32>,
+    added: RwLock<Added>,
+}
+
+#[derive(Debug, Default)]
+struct Added {
+    places: HashMap<u32, u32>,
+    numbers: Vec<u32>,
+    rows: Vec<f32>,
+}
+
+/// Working memory of a question, and the taste that it is about.
+#[derive(Debug, Default)]
+pub(super) struct TasteScratch {
+    pub(super) taste: Vec<f32>,
+    liked: Vec<(u32, f32)>,
+    factors: Vec<f32>,
+    row: RowScratch,
+    order: Vec<(f32, u32)>,
+}
+
+/// What a model is made of; see [`Model`].
+#[derive(Debug)]
+pub(super) struct Ingredients {
+    pub(super) options: AlsOptions,
+    pub(super) spread: Vec<f32>,
+    pub(super) learned_from: usize,
+    pub(super) map: Option<ColdMap>,
+    pub(super) rows: Vec<f32>,
+    pub(super) numbers: Vec<u32>,
+    pub(super) origins: Vec<Origin>,
+}
+
+impl Model {
+    /// Arranges rows in any order.
+    pub(super) fn new(made_of: Ingredients) -> Self {
+        let Ingredients { options, spread, learned_from, map, mut rows, mut numbers, mut origins } = made_of;
+        let dims = options.dims;
+        let cells = Cells::arrange(&rows, dims, options.seed).map(|(cells, order)| {
+            rows = order.iter().flat_map(|&row| rows[row as usize * dims..][..dims].iter().copied()).collect();
+            numbers = order.iter().map(|&row| numbers[row as usize]).collect();
+            origins = order.iter().map(|&row| origins[row as usize]).collect();
+            cells
+        });
+        Self::arranged(Ingredients { options, spread, learned_from, map, rows, numbers, origins }, cells)
+    }
+
+    /// Takes rows that are arranged already.
+    pub(super) fn arranged(made_of: Ingredients, cells: Option<Cells>) -> Self {
+        let Ingredients { options, spread, learned_from, map, rows, numbers, origins } = made_of;
+        let items = numbers.iter().filter(|&&no| no != NONE).max().map_or(0, |&most| most as usize + 1);
+        let places: Vec<AtomicU32> = (0..items).map(|_| AtomicU32::new(NONE)).collect();
+        for (row, &number) in numbers.iter().enumerate() {
+            if let Some(place) = places.get(number as usize) {
+                place.store(row as u32, Ordering::Relaxed);
+            }
+        }
+        Self { options, spread, learned_from, map, rows, numbers, origins, cells, places, added: RwLock::default() }
+    }
+
+    fn place(&self, item: ItemNo) -> Option<usize> {
+        let place = self.places.get(item.index())?.load(Ordering::Relaxed);
+        (place != NONE).then_some(place as usize)
+    }
+
+    /// Whether the item has one of the rows.
+    pub(super) fn is_row_of(&self, number: u32) -> bool {
+        self.place(ItemNo(number)).is_some()
+    }
+
+    fn row(&self, place: usize) -> &[f32] {
+        &self.rows[place * self.options.dims..][..self.options.dims]
+    }
+
+    /// Calls `f` with the factor of an item, if it has one.
+    pub(super) fn with_factor<R>(&self, item: ItemNo, f: impl FnOnce(&[f32]) -> R) -> Option<R> {
+        if let Some(place) = self.place(item) {
+            return Some(f(self.row(place)));
+        }
+        let added = self.added.read();
+        let place = *added.places.get(&item.0)? as usize;
+        added.rows.get(place * self.options.dims..(place + 1) * self.options.dims).map(f)
+    }
+
+    /// How the item got its factor.
+    pub(super) fn origin(&self, item: ItemNo) -> Option<Origin> {
+        match self.place(item) {
+            Some(place) => self.origins.get(place).copied(),
+            None => self.added.read().places.contains_key(&item.0).then_some(Origin::Guessed),
+        }
+    }
+
+    /// How many items came after the model was learned.
+    pub(super) fn added(&self) -> usize {
+        self.added.read().places.len()
+    }
+
+    /// Guesses a factor for an item, unless one was learned; whether the item has one then.
+    pub(super) fn describe(&self, item: ItemNo, features: &ItemFeatures) -> bool {
+        let place = self.place(item);
+        if place.is_some_and(|place| self.origins[place] == Origin::Learned) {
+            return true;
+        }
+        let Some(map) = self.map.as_ref().filter(|_| !features.is_empty()) else { return place.is_some() };
+        let mut factor = vec![0.0; self.options.dims];
+        map.map(features, &mut factor);
+        // Said again, as at every start.
+        if place.is_some_and(|place| self.row(place) == factor) {
+            return true;
+        }
+        let mut added = self.added.write();
+        let Added { places, numbers, rows } = &mut *added;
+        if let Some(&place) = places.get(&item.0) {
+            rows[place as usize * factor.len()..][..factor.len()].copy_from_slice(&factor);
+            return true;
+        }
+        if numbers.len() >= MOST_ADDED {
+            return place.is_some();
+        }
+        places.insert(item.0, numbers.len() as u32);
+        numbers.push(item.0);
+        rows.extend_from_slice(&factor);
+        if let Some(old) = self.places.get(item.index()) {
+            old.store(NONE, Ordering::Relaxed);
+        }
+        true
+    }
+
+    /// Forgets an item.
+    pub(super) fn forget(&self, item: ItemNo) {
+        if let Some(place) = self.places.get(item.index()) {
+            place.store(NONE, Ordering::Relaxed);
+        }
+        let mut added = self.added.write();
+        if let Some(place) = added.places.remove(&item.0) {
+            added.numbers[place as usize] = NONE;
+        }
+    }
+
+    /// Finds the taste that fits these engagements (item and confidence) and leaves it in `scratch`; `false` if none of
+    /// the items has a factor.
+    pub(super) fn fold_in(&self, liked: &[(ItemNo, f32)], scratch: &mut TasteScratch) -> bool {
+        let TasteScratch { taste, liked: known, factors, row, .. } = scratch;
+        let dims = self.options.dims;
+        known.clear();
+        factors.clear();
+        for &(item, confidence) in liked {
+            if self.with_factor(item, |factor| factors.extend_from_slice(factor)).is_some() {
+                known.push((item.0, confidence));
+            }
+        }
+        taste.clear();
+        taste.resize(dims, 0.0);
+        if known.is_empty() {
+            return false;
+        }
+        let engagements = factors.chunks_exact(dims).zip(known.iter()).map(|(factor, &(_, c))| (factor, c));
+        solve_row(engagements, &self.spread, self.learned_from, &self.options, FOLD_IN_STEPS, taste, row);
+        true
+    }
+
+    /// The best items for the taste in `scratch` that are permitted, best first. Looks at a part of them only, when there
+    /// are many.
+    pub(super) fn candidates(
+        &self,
+        limit: usize,
+        permitted: impl Fn(ItemNo) -> bool,
+        scratch: &mut TasteScratch,
+        best: &mut Vec<Scored>,
+    ) {
+        // Asking whether an item is permitted takes longer than scoring it, so only the best are asked about, unless that
+        // leaves too few.
+        for asked in [(4 * limit).max(64), usize::MAX] {
+            self.scan(scratch, best);
+            let found = best.len();
+            best.retain(|scored| scored.score.is_finite());
+            Scored::keep_best(best, asked);
+            best.retain(|scored| permitted(scored.item));
+            if best.len() >= limit || found <= asked {
+                break;
+            }
+        }
+        best.truncate(limit);
+    }
+
+    /// The scores of the items that come into question, in no order.
+    fn scan(&self, scratch: &mut TasteScratch, best: &mut Vec<Scored>) {
+        best.clear();
+        let TasteScratch { taste, order, .. } = scratch;
+        let dims = self.options.dims;
+        let mut scan = |places: std::ops::Range<usize>| {
+            let rows = self.rows[places.start * dims..places.end * dims].chunks_exact(dims);
+            let scored = rows.zip(&self.numbers[places]).filter(|(_, number)| self.is_row_of(**number));
+            best.extend(scored.map(|(row, &no)| Scored { item: ItemNo(no), score: dot(row, taste) }));
+        };
+        match &self.cells {
+            Some(cells) => cells.probe(taste, order, scan),
+            None => scan(0..self.numbers.len()),
+        }
+        let added = self.added.read();
+        let from = added.numbers.len().saturating_sub(ADDED_LOOKED_AT);
+        let rows = added.rows[from * dims..].chunks_exact(dims);
+        let scored = rows.zip(&added.numbers[from..]).filter(|(_, number)| **number != NONE);
+        best.extend(scored.map(|(row, &no)| Scored { item: ItemNo(no), score: dot(row, taste) }));
+    }
+}
