@@ -77,6 +77,11 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
+    /// One that asks each source for so many candidates.
+    pub fn new(limits: CandidateLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Gathers candidates for a stop of a replay, with what `surroundings` add.
     pub fn gather_at(&mut self, collab: &Collab, stop: &Stop<'_>, surroundings: &mut dyn Surroundings) {
         let moment = Moment { session: stop.session, history: stop.history, now: stop.now, region: None };

@@ -1,5 +1,7 @@
 //! What was known at each moment of a log? Learns in time order and stops where a decision is to be judged.
 
+use std::collections::HashSet;
+
 use super::click_log::Session;
 use crate::collab::{Collab, Engagement};
 use crate::domain::{ItemNo, Timestamp};
@@ -49,8 +51,9 @@ impl Stop<'_> {
     pub fn lags(&self) -> Vec<(ItemNo, f64)> {
         let current = self.history.last().map(|&(item, _)| item);
         let mut lags: Vec<(ItemNo, f64)> = Vec::new();
+        let mut met = HashSet::new();
         for &(item, at) in self.future {
-            if Some(item) != current && lags.iter().all(|&(other, _)| other != item) {
+            if Some(item) != current && met.insert(item) {
                 lags.push((item, at.seconds_since(self.now)));
             }
         }
@@ -131,7 +134,11 @@ mod tests {
     use crate::collab::CollabLimits;
 
     fn session(key: u64, clicks: &[(u32, i64)]) -> Session {
-        Session { key, clicks: clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect() }
+        Session {
+            key,
+            user: None,
+            clicks: clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect(),
+        }
     }
 
     #[test]
