@@ -43,8 +43,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (early, late) = before.split(0.6);
         let collab = Collab::new(&CollabLimits::default());
         replay.learn(&collab, &early.sessions);
-        let options =
-            LearnOptions { negatives: 0.04, quiet: 0.15, between_clicks: 0.33, missing_source: 0.1, seed, learning };
+        let options = LearnOptions {
+            negatives: 0.04,
+            quiet: 0.15,
+            between_clicks: 0.33,
+            missing_source: 0.1,
+            seed,
+            learning,
+            ..LearnOptions::default()
+        };
         let examples = collect(&collab, &late.sessions, &schema, &options, &mut simulated.surroundings());
         println!("log {seed}: {} clicks, {} examples, {:?}", late.clicks(), examples.len(), started.elapsed());
         let factor = 300_000.0 / examples.total_weight();
@@ -54,11 +61,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (model, report) = fit(&all, &FitOptions { l2: 20.0, ..FitOptions::default() })?;
     println!("fitted {} examples: {report:?}, {:?}", all.len(), started.elapsed());
     for (number, (collab, simulated, test)) in held_out.iter().enumerate() {
-        let options = MeasureOptions { k: 20, learning };
-        for result in measure(collab, &test.sessions, &model, &options, &mut simulated.surroundings()) {
-            print!("log {} {:>2} s ECE {:.4}", number + 1, result.seconds, result.calibration.ece);
+        let options = MeasureOptions { learning, ..MeasureOptions::default() };
+        let measured = measure(collab, &test.sessions, &model, &options, &mut simulated.surroundings(), &mut |_, _| {});
+        for result in &measured.aims {
+            let ece = result.calibration.as_ref().map_or(0.0, |c| c.ece);
+            print!("log {} {:?} ECE {ece:.4}", number + 1, result.aim);
             for ranker in &result.rankers {
-                print!("  {} {:.3}/{:.3}", ranker.ranker.name(), ranker.hr, ranker.mrr);
+                let figures = ranker.figures;
+                print!("  {} {:.3}/{:.3}", ranker.ranker.name(), figures.hr.value, figures.mrr.value);
             }
             println!();
         }

@@ -454,8 +454,25 @@ fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
     }
 }
 
+/// The bounds and constants of what is learned from people, as a server has them.
+pub fn collab_limits(settings: &Settings) -> CollabLimits {
+    let collab = &settings.collab;
+    CollabLimits {
+        sessions: collab.sessions,
+        session_items: collab.session_items,
+        recency_sample: collab.recency_sample,
+        neighbours: collab.neighbours,
+        links_per_item: collab.successors,
+        link_half_life_s: collab.half_life_days * 86_400.0,
+        horizons: settings.ranking.horizons_s.clone(),
+        trending_half_lives_s: collab.trending_half_lives_min.map(|minutes| minutes * 60.0),
+        preference: preference_options(settings),
+        ..CollabLimits::default()
+    }
+}
+
 fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: LearningOptions) -> EngineOptions {
-    let Settings { vision, session, collab, ranking, inference, .. } = settings;
+    let Settings { vision, session, ranking, inference, .. } = settings;
     let decode_threads = if vision.decode_workers == 0 { processors().div_ceil(2) } else { vision.decode_workers };
     EngineOptions {
         max_items: settings.index.max_items,
@@ -476,18 +493,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
             max_items: session.max_items,
             max_seen: session.max_seen,
         },
-        collab_limits: CollabLimits {
-            sessions: collab.sessions,
-            session_items: collab.session_items,
-            recency_sample: collab.recency_sample,
-            neighbours: collab.neighbours,
-            links_per_item: collab.successors,
-            link_half_life_s: collab.half_life_days * 86_400.0,
-            horizons: ranking.horizons_s.clone(),
-            trending_half_lives_s: collab.trending_half_lives_min.map(|minutes| minutes * 60.0),
-            preference: preference_options(settings),
-            ..CollabLimits::default()
-        },
+        collab_limits: collab_limits(settings),
         hazard_model,
         learning,
         default_count: ranking.default_count,

@@ -9,10 +9,11 @@
 //! over, events count once (see [`events`]). With `--resume` it need not begin again (see [`progress`]).
 
 mod batch;
+mod catalogue;
 mod client;
 mod columns;
 mod events;
-mod instant;
+pub(super) mod instant;
 mod items;
 mod outcome;
 mod progress;
@@ -22,11 +23,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::sync::mpsc;
 
 pub(super) use self::batch::Kind;
 use self::batch::{Batch, Preparer};
+pub(super) use self::catalogue::read_items;
 use self::client::Client;
 use self::columns::Columns;
 use self::events::{EventMaker, IdSecret};
@@ -35,7 +37,7 @@ use self::outcome::Tally;
 use self::progress::{Done, Progress, Subject};
 use self::source::{Format, Source};
 use super::connection::Connection;
-use super::output::line;
+use super::output::{byte_bar, line};
 use super::target::{Errand, Target, TargetArgs};
 use super::{CliError, Common, interrupted, tokio_runtime};
 use crate::domain::EventKind;
@@ -253,12 +255,4 @@ impl Job {
         }
         reader.await.map_err(|e| CliError::Failed(format!("the file could not be read to its end: {e}")))
     }
-}
-
-/// A bar over the bytes of the file: how many rows there are is known only at its end.
-fn byte_bar(what: &'static str, total_bytes: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{msg:<22} {wide_bar} {bytes}/{total_bytes}  {elapsed_precise}  eta {eta}");
-    let bar = ProgressBar::new(total_bytes).with_message(what);
-    style.map_or(bar.clone(), |style| bar.with_style(style))
 }

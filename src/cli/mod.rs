@@ -5,6 +5,7 @@
 mod config;
 mod connection;
 mod demo;
+mod evaluate;
 mod export;
 mod health;
 mod import;
@@ -16,6 +17,7 @@ mod serve;
 mod snapshot;
 mod store;
 mod target;
+mod train;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -59,6 +61,10 @@ enum Command {
     /// Load items or events from a file
     #[command(subcommand)]
     Import(import::Import),
+    /// Judge rankers on a log: hit rates, calibration, intervals, what each source contributes
+    Evaluate(evaluate::Evaluate),
+    /// Fit the weights of the ranking to a log
+    Train(train::Train),
     /// Save items or events to a file
     #[command(subcommand)]
     Export(export::Export),
@@ -97,6 +103,8 @@ enum CliError {
     Security(#[from] crate::security::SecurityError),
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
+    #[error("no weights could be fitted: {0}")]
+    Fit(#[from] crate::ranking::FitError),
     #[error("logging cannot be set up: {0}")]
     Logging(#[from] telemetry::TracingError),
     #[error("{what}: {source}")]
@@ -119,6 +127,8 @@ pub fn run() -> ExitCode {
         Command::Serve(serve) => serve.run(&common),
         Command::Demo(demo) => demo.run(&common),
         Command::Import(import) => import.run(&common),
+        Command::Evaluate(evaluate) => evaluate.run(&common),
+        Command::Train(train) => train.run(&common),
         Command::Export(export) => export.run(&common),
         Command::Snapshot(snapshot) => snapshot.run(&common),
         Command::Store(store) => store.run(&common),

@@ -26,3 +26,11 @@ pub(super) fn bar(what: &'static str, total: u64) -> ProgressBar {
     let bar = ProgressBar::new(total).with_message(what);
     style.map_or(bar.clone(), |style| bar.with_style(style))
 }
+
+/// A bar over the bytes of a file: how many rows there are is known only at its end.
+pub(super) fn byte_bar(what: &'static str, total_bytes: u64) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{msg:<22} {wide_bar} {bytes}/{total_bytes}  {elapsed_precise}  eta {eta}");
+    let bar = ProgressBar::new(total_bytes).with_message(what);
+    style.map_or(bar.clone(), |style| bar.with_style(style))
+}

@@ -1,6 +1,7 @@
 //! What is in a log? Sessions of clicks from a table with named columns.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 
 use crate::domain::{ItemNo, Timestamp};
@@ -10,6 +11,8 @@ use crate::domain::{ItemNo, Timestamp};
 pub struct Session {
     /// A number of its own.
     pub key: u64,
+    /// Whose it is, as a number of their own, if that is known.
+    pub user: Option<u64>,
     /// Items and times, oldest first; never empty.
     pub clicks: Vec<(ItemNo, Timestamp)>,
 }
@@ -34,18 +37,20 @@ pub struct Columns {
     pub session: String,
     /// The item's id.
     pub item: String,
-    /// The time in seconds since 1970, broken or whole.
+    /// The time.
     pub time: String,
+    /// The user's id, if there is a column of them.
+    pub user: Option<String>,
 }
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// Reading failed.
-    #[error("the log cannot be read: {0}")]
+    #[error("cannot be read: {0}")]
     Read(#[from] csv::Error),
     /// A column is missing.
-    #[error("the log has no column `{missing}`, only {present}")]
+    #[error("has no column `{missing}`; it has the columns: {present}")]
     Column {
         /// What was asked for.
         missing: String,
@@ -53,13 +58,16 @@ pub enum LogError {
         present: String,
     },
     /// No line could be used.
-    #[error("the log has no usable line")]
-    Empty,
+    #[error("has no line with a session, an item and a time ({skipped} lines without)")]
+    Empty {
+        /// How many lines there are.
+        skipped: u64,
+    },
 }
 
 impl Default for Columns {
     fn default() -> Self {
-        Self { session: "SessionId".into(), item: "ItemId".into(), time: "Time".into() }
+        Self { session: "SessionId".into(), item: "ItemId".into(), time: "Time".into(), user: None }
     }
 }
 
@@ -76,6 +84,11 @@ impl ItemNumbers {
         }
     }
 
+    /// The number of an item that has one.
+    pub fn get(&self, id: &str) -> Option<ItemNo> {
+        self.0.get(id).copied().map(ItemNo)
+    }
+
     /// How many items there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -87,54 +100,130 @@ impl ItemNumbers {
     }
 }
 
-impl ClickLog {
-    /// Reads a table whose values are separated by `delimiter`. Lines without a session, an item or a time are
-    /// skipped and counted.
-    pub fn read(input: impl Read, delimiter: u8, columns: &Columns, items: &mut ItemNumbers) -> Result<Self, LogError> {
-        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(input);
-        let header = reader.headers()?.clone();
-        let column = |name: &str| {
-            header.iter().position(|h| h == name).ok_or_else(|| LogError::Column {
-                missing: name.to_owned(),
-                present: header.iter().collect::<Vec<_>>().join(", "),
-            })
-        };
-        let (session, item, time) = (column(&columns.session)?, column(&columns.item)?, column(&columns.time)?);
-        let mut sessions: HashMap<String, Vec<(ItemNo, Timestamp)>> = HashMap::new();
-        let mut skipped = 0;
-        for record in reader.records() {
-            let record = record?;
-            let seconds = record.get(time).and_then(|t| t.trim().parse::<f64>().ok()).filter(|t| t.is_finite());
-            match (record.get(session), record.get(item), seconds) {
-                (Some(session), Some(item), Some(seconds)) if !session.is_empty() && !item.is_empty() => {
-                    let click = (items.number(item), Timestamp::from_seconds(seconds));
-                    match sessions.get_mut(session) {
-                        Some(clicks) => clicks.push(click),
-                        None => {
-                            sessions.insert(session.to_owned(), vec![click]);
-                        }
-                    }
-                }
-                _ => skipped += 1,
+/// Puts clicks together that come in any order.
+#[derive(Debug, Default)]
+pub struct LogBuilder {
+    sessions: HashMap<String, (Option<u64>, Vec<(ItemNo, Timestamp)>)>,
+    skipped: u64,
+}
+
+impl LogBuilder {
+    /// Adds a click. A session belongs to the first user that one of its clicks names.
+    pub fn add(&mut self, session: &str, user: Option<&str>, item: ItemNo, at: Timestamp) {
+        // A hash, so that a user has the same number in every log.
+        let user = user.filter(|user| !user.is_empty()).map(|user| {
+            let mut hasher = DefaultHasher::new();
+            user.hash(&mut hasher);
+            hasher.finish()
+        });
+        match self.sessions.get_mut(session) {
+            Some((known, clicks)) => {
+                *known = known.or(user);
+                clicks.push((item, at));
+            }
+            None => {
+                self.sessions.insert(session.to_owned(), (user, vec![(item, at)]));
             }
         }
-        if sessions.is_empty() {
-            return Err(LogError::Empty);
+    }
+
+    /// Counts a line that could not be used.
+    pub fn skip(&mut self) {
+        self.skipped += 1;
+    }
+
+    /// The log: sessions by their first clicks, clicks by their times.
+    pub fn finish(self) -> Result<ClickLog, LogError> {
+        if self.sessions.is_empty() {
+            return Err(LogError::Empty { skipped: self.skipped });
         }
-        let mut named: Vec<_> = sessions.into_iter().collect();
-        for (_, clicks) in &mut named {
+        let mut named: Vec<_> = self.sessions.into_iter().collect();
+        for (_, (_, clicks)) in &mut named {
             // Stable: clicks of the same time stay in the order of the file.
             clicks.sort_by_key(|&(_, at)| at);
         }
-        named.sort_by(|a, b| (a.1[0].1, &a.0).cmp(&(b.1[0].1, &b.0)));
-        let sessions =
-            named.into_iter().enumerate().map(|(n, (_, clicks))| Session { key: n as u64, clicks }).collect();
-        Ok(Self { sessions, skipped })
+        named.sort_by(|a, b| (a.1.1[0].1, &a.0).cmp(&(b.1.1[0].1, &b.0)));
+        let sessions = named.into_iter().enumerate();
+        let sessions = sessions.map(|(key, (_, (user, clicks)))| Session { key: key as u64, user, clicks }).collect();
+        Ok(ClickLog { sessions, skipped: self.skipped })
+    }
+}
+
+/// What stands between the columns of a table that begins with `header`: the one of tab, comma, semicolon and bar that
+/// occurs most often.
+pub fn delimiter_of(header: &str) -> u8 {
+    let count = |delimiter: u8| header.bytes().filter(|&b| b == delimiter).count();
+    // The first of equals: a table of one column may have any.
+    [b'|', b';', b',', b'\t'].into_iter().max_by_key(|&d| count(d)).unwrap_or(b',')
+}
+
+impl ClickLog {
+    /// Reads a table whose values are separated by `delimiter`. Lines without a session, an item or an instant that
+    /// `instant` understands are skipped and counted.
+    pub fn read(
+        input: impl Read,
+        delimiter: u8,
+        columns: &Columns,
+        items: &mut ItemNumbers,
+        instant: impl Fn(&str) -> Option<Timestamp>,
+    ) -> Result<Self, LogError> {
+        let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(true).from_reader(input);
+        let header = reader.headers()?.clone();
+        let column = |name: &str| {
+            // A byte-order mark belongs to no name.
+            header.iter().position(|h| h.trim_start_matches('\u{feff}').trim() == name).ok_or_else(|| {
+                LogError::Column { missing: name.to_owned(), present: header.iter().collect::<Vec<_>>().join(", ") }
+            })
+        };
+        let (session, item, time) = (column(&columns.session)?, column(&columns.item)?, column(&columns.time)?);
+        let user = columns.user.as_deref().map(column).transpose()?;
+        let mut builder = LogBuilder::default();
+        let mut record = csv::StringRecord::new();
+        while reader.read_record(&mut record)? {
+            let cell = |at: usize| record.get(at).map(str::trim).filter(|text| !text.is_empty());
+            match (cell(session), cell(item), cell(time).and_then(&instant)) {
+                (Some(session), Some(item), Some(at)) => {
+                    builder.add(session, user.and_then(cell), items.number(item), at);
+                }
+                _ => builder.skip(),
+            }
+        }
+        builder.finish()
     }
 
     /// How many clicks there are.
     pub fn clicks(&self) -> usize {
         self.sessions.iter().map(|s| s.clicks.len()).sum()
+    }
+
+    /// The moment before which `share` of the clicks lie; `None` for an empty log.
+    pub fn moment(&self, share: f64) -> Option<Timestamp> {
+        let mut times: Vec<Timestamp> = self.sessions.iter().flat_map(|s| &s.clicks).map(|&(_, at)| at).collect();
+        if times.is_empty() {
+            return None;
+        }
+        let place = ((times.len() as f64 * share.clamp(0.0, 1.0)) as usize).min(times.len() - 1);
+        Some(*times.select_nth_unstable(place).1)
+    }
+
+    /// What was known at `moment`: the clicks before it. Sessions that had not begun are left out.
+    #[must_use]
+    pub fn before(&self, moment: Timestamp) -> Self {
+        let cut = |session: &Session| {
+            let clicks = session.clicks[..session.clicks.partition_point(|&(_, at)| at < moment)].to_vec();
+            (!clicks.is_empty()).then_some(Session { clicks, ..*session })
+        };
+        Self { sessions: self.sessions.iter().filter_map(cut).collect(), skipped: 0 }
+    }
+
+    /// When the first click was.
+    pub fn begin(&self) -> Option<Timestamp> {
+        self.sessions.first().and_then(|s| s.clicks.first()).map(|&(_, at)| at)
+    }
+
+    /// When the last click was.
+    pub fn end(&self) -> Option<Timestamp> {
+        self.sessions.iter().filter_map(|s| s.clicks.last()).map(|&(_, at)| at).max()
     }
 
     /// Divides the sessions in time: those that end in the first `share` of all ends, and the others.
@@ -160,24 +249,56 @@ impl ClickLog {
 mod tests {
     use super::*;
 
+    fn seconds(text: &str) -> Option<Timestamp> {
+        text.parse().ok().map(Timestamp::from_seconds)
+    }
+
     #[test]
     fn tables_become_sessions_in_time_order() {
-        let text = "Time\tItemId\tSessionId\n20.5\ta\ts2\n10\tb\ts1\n12\ta\ts1\nx\ta\ts1\n11\t\ts1\n";
+        let text = "Time\tItemId\tSessionId\tWho\n20.5\ta\ts2\t\n10\tb\ts1\tu\n12\ta\ts1\t\nx\ta\ts1\tu\n11\t\ts1\tu\n";
         let mut items = ItemNumbers::default();
-        let log = ClickLog::read(text.as_bytes(), b'\t', &Columns::default(), &mut items).unwrap();
+        let columns = Columns { user: Some("Who".into()), ..Columns::default() };
+        let log = ClickLog::read(text.as_bytes(), b'\t', &columns, &mut items, seconds).unwrap();
         assert_eq!(log.skipped, 2);
         assert_eq!(items.len(), 2);
         let (a, b) = (items.number("a"), items.number("b"));
         assert_eq!(log.sessions[0].clicks, [(b, Timestamp(10_000)), (a, Timestamp(12_000))]);
         assert_eq!(log.sessions[1].clicks, [(a, Timestamp(20_500))]);
+        assert!(log.sessions[0].user.is_some() && log.sessions[1].user.is_none());
+        assert_eq!((log.begin(), log.end()), (Some(Timestamp(10_000)), Some(Timestamp(20_500))));
         let (first, second) = log.split(0.5);
         assert_eq!((first.sessions.len(), second.sessions.len()), (1, 1));
     }
 
     #[test]
+    fn a_moment_cuts_through_sessions() {
+        let text = "Time,ItemId,SessionId\n1,a,s\n2,b,s\n3,c,s\n4,a,t\n";
+        let mut items = ItemNumbers::default();
+        let log = ClickLog::read(text.as_bytes(), b',', &Columns::default(), &mut items, seconds).unwrap();
+        assert_eq!(log.moment(0.5), Some(Timestamp(3_000)));
+        assert_eq!(log.moment(1.0), Some(Timestamp(4_000)));
+        let before = log.before(Timestamp(3_000));
+        assert_eq!((before.sessions.len(), before.clicks()), (1, 2));
+        assert_eq!(before.sessions[0].key, log.sessions[0].key);
+        assert_eq!(ClickLog::default().moment(0.5), None);
+    }
+
+    #[test]
     fn a_missing_column_is_named() {
         let columns = Columns { time: "When".into(), ..Columns::default() };
-        let error = ClickLog::read(&b"SessionId,ItemId,Time\n"[..], b',', &columns, &mut ItemNumbers::default());
-        assert!(error.unwrap_err().to_string().contains("`When`"));
+        let read = |text: &str, columns| {
+            ClickLog::read(text.as_bytes(), b',', columns, &mut ItemNumbers::default(), seconds)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(read("SessionId,ItemId,Time\n", &columns).contains("no column `When`; it has the columns: SessionId"));
+        assert!(read("SessionId,ItemId,Time\n1,2,x\n", &Columns::default()).contains("(1 lines without)"));
+    }
+
+    #[test]
+    fn delimiters_are_found() {
+        for (header, delimiter) in [("a\tb, c\td", b'\t'), ("a,b,c", b','), ("a;b;c", b';'), ("a|b", b'|')] {
+            assert_eq!(delimiter_of(header), delimiter, "{header}");
+        }
     }
 }

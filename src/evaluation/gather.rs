@@ -1,7 +1,9 @@
 //! Which items come into question at a moment, and what do the sources say about them?
 
 use super::replay::Stop;
-use crate::collab::{CoVisitationScratch, Collab, Popularity, SessionKnnScratch, TransitionScratch, TrendingScratch};
+use crate::collab::{
+    CoVisitationScratch, Collab, Popularity, PreferenceScratch, SessionKnnScratch, TransitionScratch, TrendingScratch,
+};
 use crate::domain::{ItemNo, Scored, Timestamp};
 use crate::ranking::{Answered, Candidate, RequestContext};
 
@@ -14,13 +16,18 @@ pub struct CandidateLimits {
     pub co_visitation: usize,
     /// Transitions.
     pub transition: usize,
+    /// Matrix factorisation.
+    pub preference: usize,
     /// Popular items, so that lists can always be filled.
     pub trending: usize,
 }
 
+/// The confidence of an engagement that a taste is made of, before its history tells more.
+const JUST_TURNED_TO: f32 = 0.5;
+
 impl Default for CandidateLimits {
     fn default() -> Self {
-        Self { session: 80, co_visitation: 80, transition: 60, trending: 20 }
+        Self { session: 80, co_visitation: 80, transition: 60, preference: 40, trending: 20 }
     }
 }
 
@@ -61,6 +68,7 @@ pub struct Gatherer {
     co_visitation: CoVisitationScratch,
     transition: TransitionScratch,
     trending: TrendingScratch,
+    preference: PreferenceScratch,
     by_trending: Vec<Scored>,
     popularity: Vec<Popularity>,
     items: Vec<ItemNo>,
@@ -74,11 +82,18 @@ pub struct Gatherer {
     pub by_co_visitation: Vec<Scored>,
     /// The proposals of transitions.
     pub by_transition: Vec<Scored>,
+    /// The proposals of matrix factorisation.
+    pub by_preference: Vec<Scored>,
     /// The most popular items.
     pub by_popularity: Vec<Scored>,
 }
 
 impl Gatherer {
+    /// One that asks each source for so many candidates.
+    pub fn new(limits: CandidateLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
     /// Gathers candidates for a stop of a replay, with what `surroundings` add.
     pub fn gather_at(&mut self, collab: &Collab, stop: &Stop<'_>, surroundings: &mut dyn Surroundings) {
         let moment = Moment { session: stop.session, history: stop.history, now: stop.now, region: None };
@@ -97,12 +112,23 @@ impl Gatherer {
         let proposals = &mut self.by_co_visitation;
         collab.co_visitation.candidates(history, limits.co_visitation, &mut self.co_visitation, proposals);
         collab.transitions.candidates(history, limits.transition, &mut self.transition, &mut self.by_transition);
+        self.by_preference.clear();
+        let latest: Vec<(ItemNo, f32)> = history.iter().map(|&(item, _)| (item, JUST_TURNED_TO)).collect();
+        let knows_taste =
+            limits.preference > 0 && collab.preference.fold_in(Some(session), None, &latest, &mut self.preference);
+        if knows_taste {
+            let best = &mut self.by_preference;
+            collab.preference.candidates(limits.preference, |_| true, &mut self.preference, best);
+        } else {
+            self.preference.clear();
+        }
         self.by_popularity = collab.trending.most_popular(limits.trending.max(21));
         collab.trending.candidates(region, now, limits.trending, &mut self.trending, &mut self.by_trending);
 
         let current = history.last().map(|&(item, _)| item);
         self.items.clear();
-        let proposals = [&self.by_session, &self.by_co_visitation, &self.by_transition, &self.by_trending];
+        let proposals =
+            [&self.by_session, &self.by_co_visitation, &self.by_transition, &self.by_preference, &self.by_trending];
         self.items.extend(proposals.into_iter().flatten().map(|s| s.item).chain(extra.iter().copied()));
         self.items.sort_unstable();
         self.items.dedup();
@@ -125,6 +151,7 @@ impl Gatherer {
             candidate.popularity = popularity.total;
             candidate.trending = popularity.recent;
             candidate.trending_in_region = popularity.in_region;
+            candidate.preference = self.preference.score(item);
             candidate.idle_s = popularity.last_touched.map(|at| now.seconds_since(at) as f32);
             let steps_ago = history.iter().rev().position(|&(other, _)| other == item);
             candidate.seen_steps_ago = steps_ago.map(|steps| steps as u32);
@@ -132,6 +159,7 @@ impl Gatherer {
             self.candidates.push(candidate);
         }
         self.context = context_of(moment, self.transition.current_count());
+        self.context.answered.preference = knows_taste;
     }
 }
 

@@ -4,9 +4,10 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::click_log::Session;
-use super::gather::{Gatherer, Surroundings};
+use super::gather::{CandidateLimits, Gatherer, Surroundings};
 use super::replay::{Learning, Replay};
 use crate::collab::Collab;
+use crate::domain::Timestamp;
 use crate::ranking::{Answered, Examples, FeatureMatrix, Schema};
 
 /// How to draw examples. What is drawn with a share below 1 weighs accordingly more.
@@ -24,6 +25,12 @@ pub struct LearnOptions {
     pub missing_source: f64,
     /// For all of that.
     pub seed: u64,
+    /// Decision points lie at this moment or later; what was clicked before is learned only.
+    pub from: Option<Timestamp>,
+    /// Of those, this share is drawn.
+    pub share: f64,
+    /// How many candidates each source proposes.
+    pub limits: CandidateLimits,
 }
 
 impl Default for LearnOptions {
@@ -35,6 +42,9 @@ impl Default for LearnOptions {
             between_clicks: 0.0,
             missing_source: 0.0,
             seed: 1,
+            from: None,
+            share: 1.0,
+            limits: CandidateLimits::default(),
         }
     }
 }
@@ -52,9 +62,14 @@ pub fn collect(
     let (negatives, quiet) = (options.negatives.clamp(0.001, 1.0), options.quiet.clamp(0.001, 1.0));
     let last_s = f64::from(schema.horizons().last_s());
     let mut examples = Examples::new(schema);
-    let mut gatherer = Gatherer::default();
+    let mut gatherer = Gatherer::new(options.limits);
     let mut matrix = FeatureMatrix::default();
-    let stops = |_: &Session, _: usize| {
+    let stops = |session: &Session, position: usize| {
+        if options.from.is_some_and(|from| session.clicks[position].1 < from)
+            || (options.share < 1.0 && !stop_random.random_bool(options.share.clamp(0.0, 1.0)))
+        {
+            return None;
+        }
         let between = stop_random.random_bool(options.between_clicks.clamp(0.0, 1.0));
         Some(if between { stop_random.random_range(0.0..last_s) } else { 0.0 })
     };

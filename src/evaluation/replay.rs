@@ -1,5 +1,9 @@
 //! What was known at each moment of a log? Learns in time order and stops where a decision is to be judged.
 
+use std::collections::HashSet;
+
+use std::sync::atomic::AtomicBool;
+
 use super::click_log::Session;
 use crate::collab::{Collab, Engagement};
 use crate::domain::{ItemNo, Timestamp};
@@ -49,8 +53,9 @@ impl Stop<'_> {
     pub fn lags(&self) -> Vec<(ItemNo, f64)> {
         let current = self.history.last().map(|&(item, _)| item);
         let mut lags: Vec<(ItemNo, f64)> = Vec::new();
+        let mut met = HashSet::new();
         for &(item, at) in self.future {
-            if Some(item) != current && lags.iter().all(|&(other, _)| other != item) {
+            if Some(item) != current && met.insert(item) {
                 lags.push((item, at.seconds_since(self.now)));
             }
         }
@@ -107,6 +112,10 @@ impl Replay {
                 (Happening::End, Learning::AfterSession) => ended.push((now, index)),
                 (Happening::Click, Learning::AfterSession) | (Happening::End, Learning::AtOnce) => {}
                 (Happening::Stop, _) => {
+                    if collab.preference.is_due(now) {
+                        let stop = AtomicBool::new(false);
+                        collab.preference.train(now, &[], &|_| None, &stop, |_| {});
+                    }
                     let (history, future) = session.clicks.split_at(position as usize + 1);
                     visit(Stop { session_index: index as usize, session: session.key, history, future, now });
                 }
@@ -131,7 +140,11 @@ mod tests {
     use crate::collab::CollabLimits;
 
     fn session(key: u64, clicks: &[(u32, i64)]) -> Session {
-        Session { key, clicks: clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect() }
+        Session {
+            key,
+            user: None,
+            clicks: clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect(),
+        }
     }
 
     #[test]

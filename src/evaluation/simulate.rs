@@ -199,7 +199,7 @@ pub fn simulate(settings: &SimulationSettings, seed: u64) -> SimulatedLog {
             seed: random.random(),
         };
         let clicks = walk(settings, &items, &shelves, &visit, start_s, &mut random);
-        sessions.push(Session { key: key as u64, clicks });
+        sessions.push(Session { key: key as u64, user: None, clicks });
         visits.push(visit);
     }
     SimulatedLog { log: ClickLog { sessions, skipped: 0 }, items, visits }

@@ -43,7 +43,7 @@ pub struct Examples {
 }
 
 /// How a fit went, for each interval.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct FitReport {
     /// Examples at risk.
     pub at_risk: Vec<usize>,
@@ -53,6 +53,19 @@ pub struct FitReport {
     pub steps: Vec<usize>,
     /// Mean (weighted) log loss at the end.
     pub log_loss: Vec<f64>,
+    /// The same of a model that knows nothing but how often engagements come.
+    pub intercept_log_loss: Vec<f64>,
+}
+
+/// How far a fit is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FitStep {
+    /// The interval, from 0.
+    pub interval: usize,
+    /// Newton steps taken in it.
+    pub step: usize,
+    /// Mean (weighted) log loss after it, with the penalty.
+    pub loss: f64,
 }
 
 /// Why nothing was learned.
@@ -144,9 +157,18 @@ impl Examples {
 
 /// Fits a model to `examples`.
 pub fn fit(examples: &Examples, options: &FitOptions) -> Result<(HazardModel, FitReport), FitError> {
+    fit_with_progress(examples, options, &mut |_| {})
+}
+
+/// Fits a model to `examples`; `progress` hears of every step.
+pub fn fit_with_progress(
+    examples: &Examples,
+    options: &FitOptions,
+    progress: &mut dyn FnMut(FitStep),
+) -> Result<(HazardModel, FitReport), FitError> {
     let schema = &examples.schema;
     let intervals = schema.horizons().count();
-    let mut report = FitReport { at_risk: vec![], engagements: vec![], steps: vec![], log_loss: vec![] };
+    let mut report = FitReport::default();
     let mut parameters = HazardParameters { mean: vec![], sd: vec![], weights: vec![], intercepts: vec![] };
     for interval in 0..intervals {
         let at_risk: Vec<u32> = (0..examples.len() as u32)
@@ -159,11 +181,12 @@ pub fn fit(examples: &Examples, options: &FitOptions) -> Result<(HazardModel, Fi
         }
         let (mean, sd) = standardisation(examples, &at_risk, interval);
         let problem = Problem { examples, at_risk: &at_risk, interval, mean: &mean, sd: &sd, l2: options.l2 };
-        let solution = problem.solve(options)?;
+        let solution = problem.solve(options, progress)?;
         report.at_risk.push(at_risk.len());
         report.engagements.push(engagements);
         report.steps.push(solution.steps);
         report.log_loss.push(solution.log_loss);
+        report.intercept_log_loss.push(solution.intercept_log_loss);
         let (intercept, weights) = solution.weights.split_last().map(|(b, w)| (*b, w.to_vec())).unwrap_or_default();
         parameters.mean.push(mean);
         parameters.sd.push(sd.iter().map(|&s| if s < LEAST_SD { 1.0 } else { s }).collect());
@@ -187,6 +210,7 @@ struct Solution {
     weights: Vec<f64>,
     steps: usize,
     log_loss: f64,
+    intercept_log_loss: f64,
 }
 
 /// Loss, gradient and (lower triangle of the) Hessian at some weights.
@@ -197,12 +221,14 @@ struct Local {
 }
 
 impl Problem<'_> {
-    fn solve(&self, options: &FitOptions) -> Result<Solution, FitError> {
+    fn solve(&self, options: &FitOptions, progress: &mut dyn FnMut(FitStep)) -> Result<Solution, FitError> {
         let size = self.mean.len() + 1;
         let total: f64 = self.at_risk.iter().map(|&i| f64::from(self.examples.weights[i as usize])).sum();
         let mut weights = vec![0.0; size];
         weights[size - 1] = self.prior_log_odds(total);
         let mut here = self.local(&weights);
+        // All weights are 0 here, so that there is no penalty in it.
+        let intercept_log_loss = here.loss / total;
         let mut steps = 0;
         while steps < options.max_steps {
             steps += 1;
@@ -224,11 +250,12 @@ impl Problem<'_> {
             }
             let moved = step.iter().fold(0.0_f64, |most, s| most.max((share * s).abs()));
             (weights, here) = (next, there);
+            progress(FitStep { interval: self.interval, step: steps, loss: here.loss / total });
             if moved < options.tolerance {
                 break;
             }
         }
-        Ok(Solution { log_loss: self.data_loss(&weights, here.loss) / total, weights, steps })
+        Ok(Solution { log_loss: self.data_loss(&weights, here.loss) / total, weights, steps, intercept_log_loss })
     }
 
     fn data_loss(&self, weights: &[f64], loss: f64) -> f64 {

@@ -30,7 +30,7 @@ pub use explain::{Reasons, explain};
 pub use features::{
     Answered, Candidate, FeatureMatrix, MAX_HORIZONS, RequestContext, TRENDING_SCALES, TrajectoryCosines,
 };
-pub use fit::{Examples, FitError, FitOptions, FitReport, fit};
+pub use fit::{Examples, FitError, FitOptions, FitReport, FitStep, fit, fit_with_progress};
 pub use forest::{Forest, GrowOptions, GrowReport, MAX_DEPTH, Split, Tree, grow};
 pub use hazard::{HazardModel, HazardParameters, ModelError, Predictions};
 pub use lesson::{Lesson, Predictor};

@@ -6,6 +6,7 @@ mod support;
 
 mod architecture;
 mod certificates;
+mod evaluate;
 mod export;
 mod frames;
 mod import;

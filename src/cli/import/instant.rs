@@ -21,7 +21,7 @@ pub(super) fn read(value: &Value) -> Result<Timestamp, String> {
 }
 
 /// The instant that a text names.
-pub(super) fn read_text(text: &str) -> Result<Timestamp, String> {
+pub(in crate::cli) fn read_text(text: &str) -> Result<Timestamp, String> {
     if let Ok(number) = text.parse::<f64>() {
         return of_number(number);
     }
