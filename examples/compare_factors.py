@@ -55,6 +55,10 @@ def measure(model, data, test, films):
 def main():
     train, test = pairs("train.csv"), pairs("test.csv")
     both = np.concatenate([train, test])
+    for column in (0, 1):
+        # Without gaps between the numbers, which would cost time.
+        both[:, column] = np.unique(both[:, column], return_inverse=True)[1]
+    train, test = both[: len(train)], both[len(train):]
     data = matrix(train, both[:, 0].max() + 1, both[:, 1].max() + 1)
     films = np.zeros(data.shape[1], dtype=bool)
     films[train[:, 1]] = True

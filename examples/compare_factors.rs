@@ -1,19 +1,21 @@
 //! How good is the matrix factorisation, how fast, and what does it know of films that nobody has rated yet?
 //!
 //! ```text
-//! UPNEXT_DATA=<folder> cargo run --release --example compare_factors -- [--out DIR] [--grid] [--synthetic] [--cold]
+//! UPNEXT_DATA=<folder> cargo run --release --example compare_factors -- [--out DIR] [--grid] [--synthetic] [--cold] [--latency]
 //! ```
 //!
 //! The folder holds `movielens/events_dev_users.csv` (userId, movieId, rating, timestamp), `movielens/items.csv` and
 //! `movielens/posters/`. The last ten ratings of every user with at least twenty are the test, everything before is learned.
 //! `--out` writes the split, and with `--synthetic` a larger made-up set, for `examples/compare_factors.py`, which does the same
 //! with the Python package `implicit`. `--cold` leaves every sixth film with a poster out of learning and ranks those among
-//! themselves. Without the folder it says so and ends well.
+//! themselves; `--latency` times a request among 100,000 items. Without the folder it says so and ends well.
 
 #[path = "compare_factors/cold.rs"]
 mod cold;
 #[path = "compare_factors/data.rs"]
 mod data;
+#[path = "compare_factors/latency.rs"]
+mod latency;
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -39,6 +41,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     if has("--cold") {
         return cold::run(&data.join("movielens"), &ratings, &mut out);
     }
+    if has("--latency") {
+        return latency::run(&mut out);
+    }
     let folder = arguments.iter().position(|a| a == "--out").and_then(|at| arguments.get(at + 1)).map(PathBuf::from);
     let (learned, tested) = data::split(&ratings);
     let synthetic = has("--synthetic").then(|| data::synthetic(50_000, 20_000, 1_000_000));
@@ -59,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     if has("--grid") {
         tried.clear();
         for regularisation in [0.03, 0.1, 0.3, 1.0, 3.0, 10.0] {
-            for unobserved_weight in [0.1, 0.4, 1.0, 2.0] {
+            for unobserved_weight in [4.0, 8.0, 16.0, 32.0, 64.0] {
                 for regularisation_exponent in [0.0, 0.5, 1.0] {
                     let options = AlsOptions { regularisation, unobserved_weight, regularisation_exponent, ..default };
                     tried.push(options);
@@ -71,7 +76,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (ndcg, hit, cosine, seconds) = films(&learned, &tested, als);
         writeln!(
             out,
-            "λ {:<5} ν {:<3} α₀ {:<4} {} dims  NDCG@10 {ndcg:.4}  HR@10 {hit:.4}  (by cosine {cosine:.4})  {seconds:.3} s",
+            "λ {:<5} ν {:<3} α {:<4} {} dims  NDCG@10 {ndcg:.4}  HR@10 {hit:.4}  (by cosine {cosine:.4})  {seconds:.3} s",
             als.regularisation, als.regularisation_exponent, als.unobserved_weight, als.dims
         )?;
     }

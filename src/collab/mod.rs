@@ -22,8 +22,8 @@ use parking_lot::RwLock;
 
 pub use co_visitation::{CoVisitation, CoVisitationScratch};
 pub use preference::{
-    AlsOptions, ColdMap, Example, Interactions, ItemFeatures, Liked, Preference, PreferenceOptions, PreferenceScratch,
-    Signal, Taste, Trained, TrainingReport, train,
+    AlsOptions, ColdMap, Example, Interactions, ItemFeatures, Liked, Penalty, Preference, PreferenceOptions,
+    PreferenceScratch, Signal, Taste, Trained, TrainingReport, train,
 };
 pub use session_knn::{SessionKnn, SessionKnnScratch, SessionVote};
 pub use transitions::{TransitionCounts, TransitionScratch, Transitions};

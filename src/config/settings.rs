@@ -251,7 +251,7 @@ pub struct PreferenceSettings {
     pub regularisation: f32,
     /// How much more those of frequent rows are, 0 to 1.
     pub regularisation_exponent: f32,
-    /// What a pair counts that was not observed.
+    /// What all pairs count together as not observed, where the observed ones count 1.
     pub unobserved_weight: f32,
     /// Threads that train; 0 is half the processors.
     pub threads: usize,

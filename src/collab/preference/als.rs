@@ -8,6 +8,9 @@
 //! Σ observed c·(1 − x·y)²  +  α₀ Σ all (x·y)²  +  Σ rows λ·(Σ c + α₀·others)^ν·|row|²
 //! ```
 //!
+//! α₀ is not set, it follows from how much all pairs are to count together beside the observed ones: that is much the same for
+//! small and large catalogues (10 to 60 in the literature and here), where α₀ itself differs by orders of magnitude.
+//!
 //! Each half step is a least-squares problem for every row on its own. Before it, both sides are rotated into the
 //! eigenvectors of the fixed side's Gram matrix, which changes no `x·y` and makes the part of all pairs diagonal: a step of
 //! conjugate gradients then costs two passes over the row's own engagements and nothing else, and the diagonal
@@ -36,7 +39,8 @@ pub struct AlsOptions {
     pub regularisation: f32,
     /// ν: how much more the factors of frequent rows are held back; 0 not at all, 1 in proportion to their engagements.
     pub regularisation_exponent: f32,
-    /// α₀: what every pair that was not observed counts, where an observed one counts its confidence.
+    /// What all pairs count together as not observed, where the observed ones together count 1: α₀ times the number of all
+    /// pairs, by the sum of all confidences.
     pub unobserved_weight: f32,
     /// Steps of conjugate gradients for each row and round.
     pub steps: usize,
@@ -49,9 +53,9 @@ impl Default for AlsOptions {
         Self {
             dims: 64,
             iterations: 12,
-            regularisation: 0.3,
+            regularisation: 0.1,
             regularisation_exponent: 0.5,
-            unobserved_weight: 0.4,
+            unobserved_weight: 32.0,
             steps: 3,
             seed: 1,
         }
@@ -68,11 +72,24 @@ pub struct Interactions {
     width: usize,
 }
 
+/// How factors are held back.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Penalty {
+    /// λ; see [`AlsOptions::regularisation`].
+    pub regularisation: f32,
+    /// ν; see [`AlsOptions::regularisation_exponent`].
+    pub exponent: f32,
+    /// α₀: what every single pair counts as not observed.
+    pub unobserved: f32,
+}
+
 /// What came of it. Of the tastes only what the items need is left: a taste is found again from its engagements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trained {
     /// A factor for each item, in the eigenvectors of [`spread`](Self::spread).
     pub items: Vec<f32>,
+    /// What the factors were held to.
+    pub penalty: Penalty,
     /// The diagonal of the items' Gram matrix, all of it that there is.
     pub spread: Vec<f32>,
     /// What is minimised, for each engagement.
@@ -157,6 +174,13 @@ pub fn train(
         return None;
     }
     let by_item = tastes.transposed();
+    let total: f64 = tastes.confidences.iter().map(|&c| f64::from(c)).sum();
+    let pairs = tastes.rows() as f64 * tastes.width() as f64;
+    let penalty = Penalty {
+        regularisation: options.regularisation,
+        exponent: options.regularisation_exponent,
+        unobserved: (f64::from(options.unobserved_weight) * total / pairs) as f32,
+    };
     let mut random = SmallRng::seed_from_u64(options.seed);
     // The sum of uniform numbers is near enough to a normal one.
     let scale = 0.1 / (dims as f32).sqrt();
@@ -164,17 +188,17 @@ pub fn train(
     let mut items: Vec<f32> = (0..tastes.width() * dims).map(|_| normal()).collect();
     let mut users = vec![0.0_f32; tastes.rows() * dims];
     for round in 0..options.iterations.max(1) {
-        half_step(tastes, &mut users, &mut items, options, stop);
-        half_step(&by_item, &mut items, &mut users, options, stop);
+        half_step(tastes, (&mut users, &mut items), &penalty, options, stop);
+        half_step(&by_item, (&mut items, &mut users), &penalty, options, stop);
         if stop.load(Ordering::Relaxed) {
             return None;
         }
         progress(round + 1);
     }
     let spread_of_users = align(&mut users, &mut items, dims);
-    let loss = loss(tastes, &by_item, (&users, &items), &spread_of_users, options);
+    let loss = loss(tastes, &by_item, (&users, &items), &spread_of_users, &penalty);
     let spread = align(&mut items, &mut users, dims);
-    Some(Trained { items, spread, loss })
+    Some(Trained { items, penalty, spread, loss })
 }
 
 /// Rotates both sides into the eigenvectors of the first one's Gram matrix; the eigenvalues.
@@ -187,8 +211,8 @@ fn align(fixed: &mut [f32], other: &mut [f32], dims: usize) -> Vec<f32> {
 
 fn half_step(
     interactions: &Interactions,
-    solved: &mut [f32],
-    fixed: &mut [f32],
+    (solved, fixed): (&mut [f32], &mut [f32]),
+    penalty: &Penalty,
     options: &AlsOptions,
     stop: &AtomicBool,
 ) {
@@ -205,7 +229,7 @@ fn half_step(
                 let (columns, confidences) = interactions.row(chunk * CHUNK_ROWS + place);
                 let own = columns.iter().zip(confidences);
                 let engagements = own.map(|(&column, &c)| (&fixed[column as usize * dims..][..dims], c));
-                solve_row(engagements, &spread, interactions.width(), options, options.steps, row, scratch);
+                solve_row(engagements, &spread, interactions.width(), penalty, options.steps, row, scratch);
             }
         },
     );
@@ -222,9 +246,9 @@ pub(super) struct RowScratch {
 }
 
 /// How strongly a row is held back that has engagements of this confidence in all.
-fn held_back(confidence: f32, others: usize, options: &AlsOptions) -> f32 {
-    let frequency = confidence + options.unobserved_weight * others as f32;
-    options.regularisation * frequency.max(1e-6).powf(options.regularisation_exponent)
+fn held_back(confidence: f32, others: usize, penalty: &Penalty) -> f32 {
+    let frequency = confidence + penalty.unobserved * others as f32;
+    penalty.regularisation * frequency.max(1e-6).powf(penalty.exponent)
 }
 
 /// Moves `row` towards the least-squares solution for its engagements (factor and confidence), given the diagonal Gram
@@ -233,7 +257,7 @@ pub(super) fn solve_row<'a>(
     engagements: impl Iterator<Item = (&'a [f32], f32)> + Clone,
     spread: &[f32],
     others: usize,
-    options: &AlsOptions,
+    penalty: &Penalty,
     steps: usize,
     row: &mut [f32],
     scratch: &mut RowScratch,
@@ -244,9 +268,9 @@ pub(super) fn solve_row<'a>(
         row.fill(0.0);
         return;
     }
-    let back = held_back(confidence, others, options);
+    let back = held_back(confidence, others, penalty);
     dense.clear();
-    dense.extend(spread.iter().map(|value| options.unobserved_weight * value + back));
+    dense.extend(spread.iter().map(|value| penalty.unobserved * value + back));
     inverse.clone_from(dense);
     residual.clear();
     residual.extend(row.iter().zip(dense.iter()).map(|(x, d)| -x * d));
@@ -291,9 +315,9 @@ fn loss(
     by_item: &Interactions,
     (users, items): (&[f32], &[f32]),
     spread_of_users: &[f32],
-    options: &AlsOptions,
+    penalty: &Penalty,
 ) -> f64 {
-    let dims = options.dims.max(1);
+    let dims = spread_of_users.len();
     let rows: Vec<f64> = (0..tastes.rows())
         .into_par_iter()
         .map(|row| {
@@ -303,7 +327,7 @@ fn loss(
             let observed: f32 =
                 pairs.map(|(&column, c)| c * (1.0 - dot(x, &items[column as usize * dims..][..dims])).powi(2)).sum();
             let total = confidences.iter().sum();
-            f64::from(observed + held_back(total, tastes.width(), options) * dot(x, x))
+            f64::from(observed + held_back(total, tastes.width(), penalty) * dot(x, x))
         })
         .collect();
     let columns: Vec<f64> = (0..by_item.rows())
@@ -312,7 +336,7 @@ fn loss(
             let y = &items[item * dims..][..dims];
             let all: f32 = y.iter().zip(spread_of_users).map(|(y, s)| y * y * s).sum();
             let total = by_item.row(item).1.iter().sum();
-            f64::from(options.unobserved_weight * all + held_back(total, by_item.width(), options) * dot(y, y))
+            f64::from(penalty.unobserved * all + held_back(total, by_item.width(), penalty) * dot(y, y))
         })
         .collect();
     (rows.iter().sum::<f64>() + columns.iter().sum::<f64>()) / tastes.len().max(1) as f64

@@ -51,7 +51,7 @@ fn taste(interactions: &Interactions, user: usize, trained: &Trained, options: &
     let factor = |&item: &u32| &trained.items[item as usize * options.dims..][..options.dims];
     let engagements = columns.iter().map(factor).zip(confidences.iter().copied());
     let (others, scratch) = (interactions.width(), &mut RowScratch::default());
-    solve_row(engagements, &trained.spread, others, options, steps, &mut taste, scratch);
+    solve_row(engagements, &trained.spread, others, &trained.penalty, steps, &mut taste, scratch);
     taste
 }
 
@@ -94,9 +94,9 @@ fn a_row_is_the_exact_least_squares_solution() {
         let (columns, confidences) = interactions.row(user);
         // The same problem from its definition, with the whole Gram matrix and without conjugate gradients.
         let total: f32 = confidences.iter().sum();
-        let frequency = total + options.unobserved_weight * ITEMS as f32;
+        let frequency = total + trained.penalty.unobserved * ITEMS as f32;
         let back = options.regularisation * frequency.powf(options.regularisation_exponent);
-        let mut matrix: Vec<f64> = all.iter().map(|value| value * f64::from(options.unobserved_weight)).collect();
+        let mut matrix: Vec<f64> = all.iter().map(|value| value * f64::from(trained.penalty.unobserved)).collect();
         let mut wanted = vec![0.0; dims];
         (0..dims).for_each(|k| matrix[k * dims + k] += f64::from(back));
         for (&item, &c) in columns.iter().zip(confidences) {

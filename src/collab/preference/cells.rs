@@ -1,7 +1,8 @@
-//! How are the best of many factors found without looking at all? An inverted file: cells of factors that point the same way.
+//! How are the best of many factors found without looking at all? An inverted file: cells of factors that are near each other.
 //!
-//! Directions are clustered by spherical k-means. A question goes through the cells in the order of what their longest
-//! factors could score, and stops once it has seen enough. It may miss some of the best; the tests state how many.
+//! Rows are clustered by k-means. A question looks at the longest rows, which score high for many, and then goes through
+//! the cells in the order of how their centres score until it has seen enough. It may miss some of the best; the tests state
+//! how many.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -12,77 +13,76 @@ use crate::domain::dot;
 
 /// Fewer rows are looked at one by one.
 const FEWEST_ROWS: usize = 4_096;
-/// Rows that a question looks at, at least, and the share of all if that is more.
-const LOOKED_AT: usize = 2_500;
-const LOOKED_AT_SHARE: usize = 40;
+/// The longest rows, which every question looks at.
+const HEAD_ROWS: usize = 1_000;
+/// Rows of cells that a question looks at, at least, and the share of all if that is more.
+const LOOKED_AT: usize = 1_500;
+const LOOKED_AT_SHARE: usize = 64;
+const SEED: u64 = 0x5EED;
 const ROUNDS: usize = 8;
 /// Rows of the sample from which cells are made, for each cell.
 const SAMPLE_PER_CELL: usize = 48;
 
-/// Which rows point the same way.
+/// Which rows are near each other.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Cells {
     pub(super) dims: usize,
-    /// A unit vector for each cell.
-    pub(super) directions: Vec<f32>,
-    /// How long its long rows are.
-    pub(super) reaches: Vec<f32>,
+    /// How many of the first rows are in no cell, but looked at by every question.
+    pub(super) head: usize,
+    pub(super) centres: Vec<f32>,
     /// Where each cell's rows end; they begin where the ones before end.
     pub(super) ends: Vec<u32>,
 }
 
 impl Cells {
     /// Cells for `rows`, and the rows in the order in which the cells want them; `None` if there are too few to bother.
-    pub(super) fn arrange(rows: &[f32], dims: usize, seed: u64) -> Option<(Self, Vec<u32>)> {
+    pub(super) fn arrange(rows: &[f32], dims: usize) -> Option<(Self, Vec<u32>)> {
         let count = rows.len() / dims.max(1);
         if count < FEWEST_ROWS {
             return None;
         }
-        let cells = ((count as f64).sqrt() as usize).clamp(16, 4_096);
-        let units: Vec<f32> = rows.par_chunks(dims).flat_map_iter(unit).collect();
-        let mut random = SmallRng::seed_from_u64(seed);
-        let sample: Vec<usize> =
-            (0..(cells * SAMPLE_PER_CELL).min(count)).map(|_| random.random_range(0..count)).collect();
-        let mut directions: Vec<f32> =
-            sample[..cells].iter().flat_map(|&row| units[row * dims..][..dims].to_vec()).collect();
-        for _ in 0..ROUNDS {
-            let nearest: Vec<usize> =
-                sample.par_iter().map(|&row| nearest(&directions, &units[row * dims..][..dims])).collect();
-            let mut sums = vec![0.0_f32; cells * dims];
-            for (&row, &cell) in sample.iter().zip(&nearest) {
-                add_scaled(&mut sums[cell * dims..][..dims], 1.0, &units[row * dims..][..dims]);
-            }
-            for (direction, sum) in directions.chunks_exact_mut(dims).zip(sums.chunks_exact(dims)) {
-                // An empty cell stays where it is.
-                if dot(sum, sum) > 1e-12 {
-                    direction.iter_mut().zip(unit(sum)).for_each(|(own, new)| *own = new);
-                }
-            }
-        }
-        let of_row: Vec<usize> = units.par_chunks(dims).map(|row| nearest(&directions, row)).collect();
+        let row = |row: u32| &rows[row as usize * dims..][..dims];
+        let lengths: Vec<f32> = rows.chunks_exact(dims).map(|row| dot(row, row)).collect();
         let mut order: Vec<u32> = (0..count as u32).collect();
-        order.sort_by_key(|&row| of_row[row as usize]);
-        let mut ends = vec![0_u32; cells];
-        of_row.iter().for_each(|&cell| ends[cell] += 1);
-        (1..cells).for_each(|cell| ends[cell] += ends[cell - 1]);
-        let mut arranged = Self { dims, directions, reaches: vec![0.0; cells], ends };
-        for cell in 0..cells {
-            let mut lengths: Vec<f32> = arranged
-                .range(cell)
-                .map(|place| {
-                    let row = &rows[order[place] as usize * dims..][..dims];
-                    dot(row, row).sqrt()
-                })
-                .collect();
-            lengths.sort_unstable_by(f32::total_cmp);
-            arranged.reaches[cell] = lengths.get(lengths.len() * 9 / 10).copied().unwrap_or(0.0);
+        let longer = |a: &u32, b: &u32| lengths[*b as usize].total_cmp(&lengths[*a as usize]).then(a.cmp(b));
+        order.select_nth_unstable_by(HEAD_ROWS, longer);
+        let (head, rest) = order.split_at_mut(HEAD_ROWS);
+        head.sort_unstable();
+        rest.sort_unstable();
+        let cells = ((rest.len() as f64).sqrt() as usize).clamp(16, 4_096);
+        let mut random = SmallRng::seed_from_u64(SEED);
+        let sample: Vec<u32> =
+            (0..(cells * SAMPLE_PER_CELL).min(count)).map(|_| rest[random.random_range(0..rest.len())]).collect();
+        let mut centres: Vec<f32> = sample[..cells].iter().flat_map(|&n| row(n).to_vec()).collect();
+        for _ in 0..ROUNDS {
+            let halves = halves(&centres, dims);
+            let nearest: Vec<usize> = sample.par_iter().map(|&n| nearest(&centres, &halves, row(n))).collect();
+            let (mut sums, mut members) = (vec![0.0_f32; cells * dims], vec![0.0_f32; cells]);
+            for (&n, &cell) in sample.iter().zip(&nearest) {
+                add_scaled(&mut sums[cell * dims..][..dims], 1.0, row(n));
+                members[cell] += 1.0;
+            }
+            let means = sums.chunks_exact(dims).zip(members);
+            // An empty cell stays where it is.
+            for (centre, (sum, members)) in centres.chunks_exact_mut(dims).zip(means).filter(|(_, (_, m))| *m > 0.0) {
+                centre.iter_mut().zip(sum).for_each(|(own, sum)| *own = sum / members);
+            }
         }
-        Some((arranged, order))
+        let halves = halves(&centres, dims);
+        let of_rest: Vec<u32> = rest.par_iter().map(|&n| nearest(&centres, &halves, row(n)) as u32).collect();
+        let mut sorted: Vec<(u32, u32)> = of_rest.into_iter().zip(rest.iter().copied()).collect();
+        sorted.sort_unstable();
+        let mut ends = vec![0_u32; cells];
+        sorted.iter().for_each(|&(cell, _)| ends[cell as usize] += 1);
+        ends[0] += HEAD_ROWS as u32;
+        (1..cells).for_each(|cell| ends[cell] += ends[cell - 1]);
+        rest.iter_mut().zip(sorted).for_each(|(place, (_, n))| *place = n);
+        Some((Self { dims, head: HEAD_ROWS, centres, ends }, order))
     }
 
     /// The places of a cell's rows.
     fn range(&self, cell: usize) -> std::ops::Range<usize> {
-        let start = if cell == 0 { 0 } else { self.ends[cell - 1] as usize };
+        let start = if cell == 0 { self.head } else { self.ends[cell - 1] as usize };
         start..self.ends[cell] as usize
     }
 
@@ -93,13 +93,14 @@ impl Cells {
         order: &mut Vec<(f32, u32)>,
         mut visit: impl FnMut(std::ops::Range<usize>),
     ) {
-        let hope = |(cell, direction): (usize, &[f32])| (dot(direction, query) * self.reaches[cell], cell as u32);
+        visit(0..self.head);
         order.clear();
-        order.extend(self.directions.chunks_exact(self.dims).enumerate().map(hope));
+        let centres = self.centres.chunks_exact(self.dims).enumerate();
+        order.extend(centres.map(|(cell, centre)| (dot(centre, query), cell as u32)));
         let total = self.ends.last().map_or(0, |&end| end as usize);
         let enough = LOOKED_AT.max(total / LOOKED_AT_SHARE);
-        // Twice as many cells as are needed on average.
-        let most = (2 * enough * order.len() / total.max(1) + 4).min(order.len());
+        // Four times as many cells as are needed on average.
+        let most = (4 * enough * order.len() / total.max(1) + 4).min(order.len());
         let first = |a: &(f32, u32), b: &(f32, u32)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
         if most < order.len() {
             order.select_nth_unstable_by(most, first);
@@ -118,12 +119,11 @@ impl Cells {
     }
 }
 
-fn unit(row: &[f32]) -> impl Iterator<Item = f32> + '_ {
-    let length = dot(row, row).sqrt().max(1e-20);
-    row.iter().map(move |value| value / length)
+fn halves(centres: &[f32], dims: usize) -> Vec<f32> {
+    centres.chunks_exact(dims).map(|centre| 0.5 * dot(centre, centre)).collect()
 }
 
-fn nearest(directions: &[f32], unit: &[f32]) -> usize {
-    let cosines = directions.chunks_exact(unit.len()).map(|direction| dot(direction, unit));
-    cosines.enumerate().fold((0, f32::NEG_INFINITY), |best, (cell, c)| if c > best.1 { (cell, c) } else { best }).0
+fn nearest(centres: &[f32], halves: &[f32], row: &[f32]) -> usize {
+    let nearness = centres.chunks_exact(row.len()).zip(halves).map(|(centre, half)| dot(centre, row) - half);
+    nearness.enumerate().fold((0, f32::NEG_INFINITY), |best, (cell, c)| if c > best.1 { (cell, c) } else { best }).0
 }

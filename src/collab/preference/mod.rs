@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwapOption;
 use parking_lot::{Mutex, RwLock};
 
-pub use als::{AlsOptions, Interactions, Trained, train};
+pub use als::{AlsOptions, Interactions, Penalty, Trained, train};
 pub use cold_start::{ColdMap, Example, ItemFeatures};
 pub use confidence::Signal;
 pub use histories::{Liked, Taste};

@@ -4,11 +4,11 @@
 //! ([`ColdMap`]) until the next one is learned.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use parking_lot::RwLock;
 
-use super::als::{AlsOptions, RowScratch, solve_row};
+use super::als::{Penalty, RowScratch, solve_row};
 use super::cells::Cells;
 use super::cold_start::{ColdMap, ItemFeatures};
 use crate::domain::{ItemNo, Scored, dot};
@@ -37,7 +37,8 @@ pub(super) enum Origin {
 /// A learned model.
 #[derive(Debug)]
 pub(super) struct Model {
-    pub(super) options: AlsOptions,
+    pub(super) dims: usize,
+    pub(super) penalty: Penalty,
     /// The diagonal of the learned items' Gram matrix, which has no more than that, and how many items it is of.
     pub(super) spread: Vec<f32>,
     pub(super) learned_from: usize,
@@ -50,6 +51,8 @@ pub(super) struct Model {
     pub(super) cells: Option<Cells>,
     /// The row of each item; [`NONE`] for items without one. Only ever changes to that.
     places: Vec<AtomicU32>,
+    /// By row, whether its item has lost it: in the order in which rows are looked at, which `places` is not.
+    gone: Vec<AtomicBool>,
     added: RwLock<Added>,
 }
 
@@ -73,7 +76,8 @@ pub(super) struct TasteScratch {
 /// What a model is made of; see [`Model`].
 #[derive(Debug)]
 pub(super) struct Ingredients {
-    pub(super) options: AlsOptions,
+    pub(super) dims: usize,
+    pub(super) penalty: Penalty,
     pub(super) spread: Vec<f32>,
     pub(super) learned_from: usize,
     pub(super) map: Option<ColdMap>,
@@ -85,28 +89,41 @@ pub(super) struct Ingredients {
 impl Model {
     /// Arranges rows in any order.
     pub(super) fn new(made_of: Ingredients) -> Self {
-        let Ingredients { options, spread, learned_from, map, mut rows, mut numbers, mut origins } = made_of;
-        let dims = options.dims;
-        let cells = Cells::arrange(&rows, dims, options.seed).map(|(cells, order)| {
+        let Ingredients { dims, penalty, spread, learned_from, map, mut rows, mut numbers, mut origins } = made_of;
+        let cells = Cells::arrange(&rows, dims).map(|(cells, order)| {
             rows = order.iter().flat_map(|&row| rows[row as usize * dims..][..dims].iter().copied()).collect();
             numbers = order.iter().map(|&row| numbers[row as usize]).collect();
             origins = order.iter().map(|&row| origins[row as usize]).collect();
             cells
         });
-        Self::arranged(Ingredients { options, spread, learned_from, map, rows, numbers, origins }, cells)
+        Self::arranged(Ingredients { dims, penalty, spread, learned_from, map, rows, numbers, origins }, cells)
     }
 
     /// Takes rows that are arranged already.
     pub(super) fn arranged(made_of: Ingredients, cells: Option<Cells>) -> Self {
-        let Ingredients { options, spread, learned_from, map, rows, numbers, origins } = made_of;
+        let Ingredients { dims, penalty, spread, learned_from, map, rows, numbers, origins } = made_of;
         let items = numbers.iter().filter(|&&no| no != NONE).max().map_or(0, |&most| most as usize + 1);
         let places: Vec<AtomicU32> = (0..items).map(|_| AtomicU32::new(NONE)).collect();
+        let gone = numbers.iter().map(|&number| AtomicBool::new(number == NONE)).collect();
         for (row, &number) in numbers.iter().enumerate() {
             if let Some(place) = places.get(number as usize) {
                 place.store(row as u32, Ordering::Relaxed);
             }
         }
-        Self { options, spread, learned_from, map, rows, numbers, origins, cells, places, added: RwLock::default() }
+        Self {
+            dims,
+            penalty,
+            spread,
+            learned_from,
+            map,
+            rows,
+            numbers,
+            origins,
+            cells,
+            places,
+            gone,
+            added: RwLock::default(),
+        }
     }
 
     fn place(&self, item: ItemNo) -> Option<usize> {
@@ -120,7 +137,7 @@ impl Model {
     }
 
     fn row(&self, place: usize) -> &[f32] {
-        &self.rows[place * self.options.dims..][..self.options.dims]
+        &self.rows[place * self.dims..][..self.dims]
     }
 
     /// Calls `f` with the factor of an item, if it has one.
@@ -130,7 +147,7 @@ impl Model {
         }
         let added = self.added.read();
         let place = *added.places.get(&item.0)? as usize;
-        added.rows.get(place * self.options.dims..(place + 1) * self.options.dims).map(f)
+        added.rows.get(place * self.dims..(place + 1) * self.dims).map(f)
     }
 
     /// How the item got its factor.
@@ -153,7 +170,7 @@ impl Model {
             return true;
         }
         let Some(map) = self.map.as_ref().filter(|_| !features.is_empty()) else { return place.is_some() };
-        let mut factor = vec![0.0; self.options.dims];
+        let mut factor = vec![0.0; self.dims];
         map.map(features, &mut factor);
         // Said again, as at every start.
         if place.is_some_and(|place| self.row(place) == factor) {
@@ -171,17 +188,23 @@ impl Model {
         places.insert(item.0, numbers.len() as u32);
         numbers.push(item.0);
         rows.extend_from_slice(&factor);
-        if let Some(old) = self.places.get(item.index()) {
-            old.store(NONE, Ordering::Relaxed);
-        }
+        self.give_up(item);
         true
+    }
+
+    /// Takes an item's row away.
+    fn give_up(&self, item: ItemNo) {
+        if let Some(place) = self.places.get(item.index()) {
+            let place = place.swap(NONE, Ordering::Relaxed);
+            if let Some(gone) = self.gone.get(place as usize) {
+                gone.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Forgets an item.
     pub(super) fn forget(&self, item: ItemNo) {
-        if let Some(place) = self.places.get(item.index()) {
-            place.store(NONE, Ordering::Relaxed);
-        }
+        self.give_up(item);
         let mut added = self.added.write();
         if let Some(place) = added.places.remove(&item.0) {
             added.numbers[place as usize] = NONE;
@@ -192,7 +215,7 @@ impl Model {
     /// the items has a factor.
     pub(super) fn fold_in(&self, liked: &[(ItemNo, f32)], scratch: &mut TasteScratch) -> bool {
         let TasteScratch { taste, liked: known, factors, row, .. } = scratch;
-        let dims = self.options.dims;
+        let dims = self.dims;
         known.clear();
         factors.clear();
         for &(item, confidence) in liked {
@@ -206,7 +229,7 @@ impl Model {
             return false;
         }
         let engagements = factors.chunks_exact(dims).zip(known.iter()).map(|(factor, &(_, c))| (factor, c));
-        solve_row(engagements, &self.spread, self.learned_from, &self.options, FOLD_IN_STEPS, taste, row);
+        solve_row(engagements, &self.spread, self.learned_from, &self.penalty, FOLD_IN_STEPS, taste, row);
         true
     }
 
@@ -238,11 +261,12 @@ impl Model {
     fn scan(&self, scratch: &mut TasteScratch, best: &mut Vec<Scored>) {
         best.clear();
         let TasteScratch { taste, order, .. } = scratch;
-        let dims = self.options.dims;
+        let dims = self.dims;
         let mut scan = |places: std::ops::Range<usize>| {
             let rows = self.rows[places.start * dims..places.end * dims].chunks_exact(dims);
-            let scored = rows.zip(&self.numbers[places]).filter(|(_, number)| self.is_row_of(**number));
-            best.extend(scored.map(|(row, &no)| Scored { item: ItemNo(no), score: dot(row, taste) }));
+            let scored = rows.zip(&self.numbers[places.clone()]).zip(&self.gone[places]);
+            let there = scored.filter(|(_, gone)| !gone.load(Ordering::Relaxed));
+            best.extend(there.map(|((row, &no), _)| Scored { item: ItemNo(no), score: dot(row, taste) }));
         };
         match &self.cells {
             Some(cells) => cells.probe(taste, order, scan),

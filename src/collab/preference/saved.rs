@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::als::Penalty;
 use super::cells::Cells;
 use super::cold_start::ColdMap;
 use super::histories::Histories;
@@ -50,9 +51,9 @@ impl Preference {
         loaded.new.store(from.u64()?, std::sync::atomic::Ordering::Relaxed);
         let last = from.i64()?;
         let forgot = from.u8()? != 0;
-        let model = Model::load(options, items, &mut from)?;
+        let model = Model::load(items, &mut from)?;
         from.end()?;
-        if let Some(model) = model.filter(|model| options.enabled && model.options.dims == options.als.dims) {
+        if let Some(model) = model.filter(|model| options.enabled && model.dims == options.als.dims) {
             let mut schedule = loaded.schedule.lock();
             (schedule.last, schedule.forgot) = ((last != i64::MIN).then_some(Timestamp(last)), forgot);
             loaded.model.store(Some(Arc::new(model)));
@@ -77,11 +78,10 @@ fn read_floats(from: &mut StateReader<'_>, count: usize) -> Result<Vec<f32>, Loa
 
 impl Model {
     fn save(&self, to: &mut StateWriter) {
-        let options = &self.options;
-        to.count(options.dims);
-        to.f32(options.regularisation);
-        to.f32(options.regularisation_exponent);
-        to.f32(options.unobserved_weight);
+        to.count(self.dims);
+        to.f32(self.penalty.regularisation);
+        to.f32(self.penalty.exponent);
+        to.f32(self.penalty.unobserved);
         to.count(self.learned_from);
         floats(to, &self.spread);
         to.count(self.numbers.len());
@@ -92,9 +92,9 @@ impl Model {
         floats(to, &self.rows);
         to.count(self.cells.as_ref().map_or(0, |cells| cells.ends.len()));
         if let Some(cells) = &self.cells {
+            to.count(cells.head);
             to.u32s(&cells.ends);
-            floats(to, &cells.reaches);
-            floats(to, &cells.directions);
+            floats(to, &cells.centres);
         }
         to.u8(u8::from(self.map.is_some()));
         if let Some(map) = &self.map {
@@ -104,19 +104,16 @@ impl Model {
         }
     }
 
-    fn load(own: &PreferenceOptions, items: usize, from: &mut StateReader<'_>) -> Result<Option<Self>, LoadError> {
+    fn load(items: usize, from: &mut StateReader<'_>) -> Result<Option<Self>, LoadError> {
         let dims = from.count(0, MOST_DIMS)?;
         if dims == 0 {
             return Ok(None);
         }
-        let mut options = own.als;
-        options.dims = dims;
-        [options.regularisation, options.regularisation_exponent, options.unobserved_weight] =
-            [from.f32()?, from.f32()?, from.f32()?];
-        let weights = [options.regularisation, options.regularisation_exponent, options.unobserved_weight];
-        if weights.iter().any(|weight| !(0.0..1e6).contains(weight)) {
+        let [regularisation, exponent, unobserved] = [from.f32()?, from.f32()?, from.f32()?];
+        if [regularisation, exponent, unobserved].iter().any(|weight| !(0.0..1e6).contains(weight)) {
             return Err(LoadError::Damaged("a weight of the factorisation cannot be"));
         }
+        let penalty = Penalty { regularisation, exponent, unobserved };
         let learned_from = from.count(0, MOST_ROWS)?;
         let spread = read_floats(from, dims)?;
         if spread.iter().any(|value| *value < 0.0) {
@@ -138,13 +135,15 @@ impl Model {
         let cells = match from.count(4 * dims, count)? {
             0 => None,
             cells => {
+                let head = from.count(0, count)?;
                 let ends: Vec<u32> = from.u32s(cells)?.collect();
-                if ends.windows(2).any(|pair| pair[0] > pair[1]) || ends.last().map(|&end| end as usize) != Some(count)
+                if ends.first().is_some_and(|&end| (end as usize) < head)
+                    || ends.windows(2).any(|pair| pair[0] > pair[1])
+                    || ends.last().map(|&end| end as usize) != Some(count)
                 {
                     return Err(LoadError::Damaged("the cells of factors have gaps"));
                 }
-                let reaches = read_floats(from, cells)?;
-                Some(Cells { dims, ends, reaches, directions: read_floats(from, cells * dims)? })
+                Some(Cells { dims, head, ends, centres: read_floats(from, cells * dims)? })
             }
         };
         let map = if from.u8()? == 0 {
@@ -155,7 +154,7 @@ impl Model {
             let weights = read_floats(from, ColdMap::inputs(image_dims) * dims)?;
             Some(ColdMap { dims, image_dims, image_mean, weights })
         };
-        let made = Ingredients { options, spread, learned_from, map, rows, numbers, origins };
+        let made = Ingredients { dims, penalty, spread, learned_from, map, rows, numbers, origins };
         Ok(Some(Self::arranged(made, cells)))
     }
 }

@@ -302,7 +302,8 @@ fn many(count: usize, dims: usize) -> Model {
         })
         .collect();
     Model::new(Ingredients {
-        options: AlsOptions { dims, ..AlsOptions::default() },
+        dims,
+        penalty: Penalty { regularisation: 0.1, exponent: 0.5, unobserved: 0.1 },
         spread: vec![1.0; dims],
         learned_from: count,
         map: None,
@@ -330,5 +331,5 @@ fn the_best_of_many_are_found_without_looking_at_all() {
         found += exact.iter().filter(|s| best.contains(s)).count();
     }
     assert!(found * 10 >= 40 * 60 * 9, "{found} of {}", 40 * 60);
-    assert!(Cells::arrange(&model.rows[..1_000 * dims], dims, 1).is_none(), "few rows need no cells");
+    assert!(Cells::arrange(&model.rows[..1_000 * dims], dims).is_none(), "few rows need no cells");
 }

@@ -171,8 +171,7 @@ impl Preference {
         describe: &(dyn Fn(ItemNo) -> Option<ItemFeatures> + Sync),
         stop: &AtomicBool,
     ) -> Option<Model> {
-        let options = self.options.als;
-        let dims = options.dims;
+        let dims = self.options.als.dims;
         let mut engaged = vec![0_u32; known.len()];
         (0..interactions.rows())
             .for_each(|row| interactions.row(row).0.iter().for_each(|&column| engaged[column as usize] += 1));
@@ -190,7 +189,8 @@ impl Preference {
         let map = ColdMap::fit(&examples, dims);
         drop(examples);
         let mut made = Ingredients {
-            options,
+            dims,
+            penalty: trained.penalty,
             spread: trained.spread,
             learned_from: known.len(),
             map,
