@@ -135,7 +135,7 @@ fn learning(criterion: &mut Criterion) {
     let arms = vec![("a".to_owned(), 0.5), ("b".to_owned(), 0.5)];
     let assignment = Assignment::new(vec![Experiment { name: "x".into(), arms }]);
     let by = Arc::new(Predictor { model: base.as_ref().clone(), base: base.clone() });
-    let sample = |seed| Cases::sample(&model, (&matrix, &predictions), &shown, 48, seed);
+    let sample = |seed| Cases::sample(&base, (&matrix, &predictions), &shown, 48, seed);
     let decision = |seed: u64| Decision {
         session: seed,
         answer: Some(seed),

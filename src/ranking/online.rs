@@ -7,7 +7,8 @@
 //! turned to because of where it was shown; this is learned beside the weights, so that they need not explain it, and
 //! left out of predictions.
 //!
-//! Everything is tested before it is learned from. When the corrected model was worse than without its correction over
+//! Everything is tested before it is learned from. The corrected weights serve only while they have been better, beyond
+//! chance, on outcomes that they had not seen; until then, and whenever they lose that, the shifts alone do. When the corrected model was worse than without its correction over
 //! the latest decisions, beyond chance, it is rolled back to the state that explains these best.
 
 use std::collections::{HashSet, VecDeque};
@@ -55,6 +56,8 @@ pub struct OnlineOptions {
     pub guard_margin: f64,
     /// An explored item counts for at most this many.
     pub propensity_clip: f64,
+    /// By how many standard errors corrected weights must have been better to serve.
+    pub trust: f64,
     /// Whether the places of shown items are learned; off only to show what that is good for.
     pub places: bool,
 }
@@ -62,7 +65,7 @@ pub struct OnlineOptions {
 impl Default for OnlineOptions {
     fn default() -> Self {
         Self {
-            rate: 0.1,
+            rate: 0.05,
             caution: 1.0,
             l1: 1.0,
             l2: 2.0,
@@ -71,6 +74,7 @@ impl Default for OnlineOptions {
             guard_window: 400,
             guard_margin: 0.01,
             propensity_clip: 10.0,
+            trust: 1.0,
             places: true,
         }
     }
@@ -107,6 +111,36 @@ pub struct OnlineLearner {
     recent: VecDeque<(Lesson, Step)>,
     snapshots: VecDeque<State>,
     since_snapshot: usize,
+    record: Record,
+}
+
+/// How corrected weights did against shifts alone, on outcomes that they had not seen; the past fades.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Record {
+    count: f64,
+    gain: f64,
+    squares: f64,
+}
+
+/// Decisions over which the record fades to about a third.
+const RECORD_MEMORY: f64 = 4_000.0;
+/// With fewer decisions there is no telling.
+const LEAST_RECORD: f64 = 200.0;
+
+impl Record {
+    fn add(&mut self, gain: f64) {
+        let keep = 1.0 - 1.0 / RECORD_MEMORY;
+        self.count = self.count * keep + 1.0;
+        self.gain = self.gain * keep + gain;
+        self.squares = self.squares * keep + gain * gain;
+    }
+
+    /// Whether the gain is above 0 by so many standard errors.
+    fn shows(&self, errors: f64) -> bool {
+        let mean = self.gain / self.count.max(1.0);
+        let variance = (self.squares / self.count.max(1.0) - mean * mean).max(0.0);
+        self.count >= LEAST_RECORD && mean > errors * (variance / self.count).sqrt()
+    }
 }
 
 /// What is learned.
@@ -224,6 +258,7 @@ impl OnlineLearner {
             recent: VecDeque::new(),
             snapshots: VecDeque::new(),
             since_snapshot: 0,
+            record: Record::default(),
         }
     }
 
@@ -242,12 +277,16 @@ impl OnlineLearner {
         self.roll_backs
     }
 
-    /// For each interval, by how much the log-odds are shifted.
+    /// For each interval, by how much the log-odds are shifted at present.
     pub fn shifts(&self) -> Vec<f64> {
-        (0..self.state.weights.len()).map(|interval| self.state.shift(interval)).collect()
+        if self.is_trusted() {
+            (0..self.state.weights.len()).map(|interval| self.state.shift(interval)).collect()
+        } else {
+            self.state.plain.iter().map(|calibration| calibration.shift).collect()
+        }
     }
 
-    /// For each interval, how many weights are corrected.
+    /// For each interval, how many weights the correction moves, whether it serves or not.
     pub fn corrected_weights(&self) -> Vec<usize> {
         let corrected = |ftrl: &Ftrl| ftrl.values.iter().rev().skip(1).filter(|v| **v != 0.0).count();
         self.state.weights.iter().map(corrected).collect()
@@ -260,6 +299,9 @@ impl OnlineLearner {
 
     /// The base model with what was learned.
     pub fn correction(&self) -> HazardModel {
+        if !self.is_trusted() {
+            return self.base.with_shifted_intercepts(&self.shifts());
+        }
         let weights: Vec<Vec<f64>> = self
             .state
             .weights
@@ -281,6 +323,7 @@ impl OnlineLearner {
             self.state = before;
             return Step::default();
         }
+        self.record.add(step.calibrated - step.corrected);
         self.recent.push_back((lesson, step));
         while self.recent.len() > self.options.guard_window.max(2) {
             self.recent.pop_front();
@@ -291,6 +334,11 @@ impl OnlineLearner {
             step.rolled_back = self.guard();
         }
         step
+    }
+
+    /// Whether corrected weights have shown that they are better than shifts alone, and serve.
+    pub fn is_trusted(&self) -> bool {
+        self.record.shows(self.options.trust)
     }
 
     /// Forgets the lessons of sessions; what was learned names nobody.
@@ -395,6 +443,7 @@ impl OnlineLearner {
         }
         self.state = best.1;
         self.roll_backs += 1;
+        self.record = Record::default();
         self.recent.clear();
         self.snapshots.clear();
         self.snapshots.push_back(self.state.clone());
@@ -427,6 +476,8 @@ impl OnlineLearner {
             writer.f64(calibration.shift);
             writer.f64(calibration.curvature);
         }
+        let Record { count, gain, squares } = self.record;
+        [count, gain, squares].into_iter().for_each(|v| writer.f64(v));
         writer.finish()
     }
 
@@ -457,7 +508,12 @@ impl OnlineLearner {
         for calibration in plain.iter_mut().chain(rest) {
             *calibration = Calibration { shift: reader.f64()?, curvature: reader.f64()? };
         }
+        learner.record = Record { count: reader.f64()?, gain: reader.f64()?, squares: reader.f64()? };
         reader.end()?;
+        let Record { count, gain, squares } = learner.record;
+        if !(count >= 0.0 && squares >= 0.0 && [count, gain, squares].into_iter().all(f64::is_finite)) {
+            return Err(LoadError::Damaged("the record of what was learned cannot be"));
+        }
         let sane = |c: &Calibration| c.curvature >= 0.0 && c.shift.abs() <= FURTHEST_SHIFT;
         let calibrations = learner.state.plain.iter().chain(&learner.state.rest);
         if learner.state.is_finite() && calibrations.into_iter().all(sane) {
