@@ -317,7 +317,8 @@ impl<'a> Boosting<'a> {
         (best.1 > 1e-9).then_some(Question { gain: best.1, column, threshold: best.0 })
     }
 
-    /// What each leaf adds: a damped Newton step of each interval.
+    /// What each leaf adds: a damped Newton step of each interval, drawn to the one that all intervals together would
+    /// make, so that an interval with few engagements borrows from the others.
     fn values(&self, leaves: usize) -> Vec<f32> {
         let mut sums = vec![[0.0_f64; LANES]; leaves];
         for (&leaf, slopes) in self.leaves.iter().zip(&self.slopes) {
@@ -325,7 +326,9 @@ impl<'a> Boosting<'a> {
         }
         let (rate, l2) = (self.options.learning_rate, self.options.l2.max(1e-6));
         let value = |sum: &[f64; LANES], interval: usize| {
-            let step = -sum[2 * interval] / (sum[2 * interval + 1] + l2);
+            let together = sum.chunks_exact(2).fold((0.0, 0.0), |(g, h), pair| (g + pair[0], h + pair[1]));
+            let pooled = -together.0 / (together.1 + l2);
+            let step = (l2 * pooled - sum[2 * interval]) / (sum[2 * interval + 1] + l2);
             (rate * step.clamp(-LARGEST_STEP, LARGEST_STEP)) as f32
         };
         sums.iter().flat_map(|sum| (0..self.intervals).map(move |interval| value(sum, interval))).collect()
