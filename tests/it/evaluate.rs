@@ -123,8 +123,21 @@ fn one_log_is_enough_and_weights_can_be_given() {
         let words = words(
             "evaluate",
             &[
-                "--train", shown(&file), "--weights", given, "--learning", "live", "--bootstrap", "0", "--limit", "60",
-                "--exclude-seen", "--holdout", "0.3", "--json", shown(&json),
+                "--train",
+                shown(&file),
+                "--weights",
+                given,
+                "--learning",
+                "live",
+                "--bootstrap",
+                "0",
+                "--limit",
+                "60",
+                "--exclude-seen",
+                "--holdout",
+                "0.3",
+                "--json",
+                shown(&json),
             ],
         );
         done(words);

@@ -2,12 +2,12 @@ use super::*;
 use crate::evaluation::{Aim, Learning, NothingElse, Ranker, mixture, simulate};
 
 fn log() -> ClickLog {
-    simulate(&mixture(1, 400, 5)[0], 5).log
+    simulate(&mixture(1, 300, 5)[0], 5).log
 }
 
 fn settings() -> FitSettings {
     let draw = LearnOptions { learning: Learning::AfterSession, negatives: 0.05, ..LearnOptions::default() };
-    FitSettings { max_decisions: 400, draw, ..FitSettings::default() }
+    FitSettings { max_decisions: 250, draw, ..FitSettings::default() }
 }
 
 fn nothing<'a>(_: Option<Source>) -> Box<dyn Surroundings + 'a> {
@@ -49,7 +49,7 @@ fn what_comes_later_changes_nothing_that_was_learned() {
 #[test]
 fn an_evaluation_fits_judges_and_ablates() {
     let split = Split::of_one(log(), 0.3).unwrap();
-    let options = MeasureOptions { limit: Some(150), items: 500, resamples: 50, ..MeasureOptions::default() };
+    let options = MeasureOptions { limit: Some(80), items: 500, resamples: 20, ..MeasureOptions::default() };
     let mut told = Vec::new();
     let found =
         evaluate(&split, None, &settings(), &options, &nothing, true, &mut |progress| told.push(progress)).unwrap();
@@ -62,7 +62,7 @@ fn an_evaluation_fits_judges_and_ablates() {
         Progress::Drawing { done, total } => Some((done, total)),
         Progress::Drawn { .. } | Progress::Fitting(_) | Progress::Judging { .. } | Progress::Ablating { .. } => None,
     });
-    assert!(total.clone().count() > 100 && total.clone().all(|(done, total)| done <= total));
+    assert!(total.clone().count() > 60 && total.clone().all(|(done, total)| done <= total));
     assert!(told.iter().any(|p| matches!(p, Progress::Fitting(step) if step.interval == 2)));
     let sources: Vec<Source> = found.ablations.iter().map(|a| a.source).collect();
     assert_eq!(sources, [Source::Session, Source::Transition, Source::CoVisitation, Source::Trending]);
@@ -78,16 +78,19 @@ fn an_evaluation_fits_judges_and_ablates() {
         assert!(!ablation.source.is_in(&ablation.measured.answered), "{:?} was silent", ablation.source);
     }
     let page = crate::evaluation::plots::page("A <title>", &["note".into()], &found);
-    for part in ["A &lt;title&gt;", "MRR@20", "Reliability diagram of the 15 s", "co_visitation", "lost without", "</html>"] {
+    for part in
+        ["A &lt;title&gt;", "MRR@20", "Reliability diagram of the 15 s", "co_visitation", "lost without", "</html>"]
+    {
         assert!(page.contains(part), "{part}");
     }
-    assert!(!page.contains("<script") && !page.contains("http:/") || page.matches("http:/").count() == page.matches("<svg").count());
+    assert!(!page.contains("<script"));
+    assert_eq!(page.matches("http").count(), page.matches("<svg").count(), "no address but the name of SVG");
 }
 
 #[test]
 fn given_weights_are_used_as_they_are() {
     let model = HazardModel::shipped().unwrap();
-    let split = Split::of_two(log(), simulate(&mixture(1, 60, 6)[0], 5).log);
+    let split = Split::of_two(log(), simulate(&mixture(1, 30, 6)[0], 5).log);
     assert_eq!(split.test.sessions[0].key, split.train.sessions.len() as u64);
     let options = MeasureOptions { items: 500, ..MeasureOptions::default() };
     let found = evaluate(&split, Some(&model), &settings(), &options, &nothing, false, &mut |_| {}).unwrap();
