@@ -71,6 +71,9 @@ pub(super) struct Evaluate {
     /// `fitted` to the part to learn from, `shipped`, or a file of weights
     #[arg(long, value_name = "fitted|shipped|FILE", default_value = "fitted")]
     weights: String,
+    /// At most so many decision points are drawn for a fit, evenly; each makes some 70 examples of 300 bytes
+    #[arg(long, value_name = "COUNT", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    decisions: u32,
     /// Also measure blends that do without one source each
     #[arg(long)]
     ablations: bool,
@@ -145,6 +148,7 @@ impl Evaluate {
         let fit = FitSettings {
             horizons,
             collab: app::collab_limits(&settings),
+            max_decisions: self.decisions as usize,
             draw: LearnOptions { learning: self.learning.into(), seed: self.seed, ..LearnOptions::default() },
             ..FitSettings::default()
         };

@@ -1,3 +1,5 @@
+//! Do hand-computed logs come out as they must, and does nothing from the future get in?
+
 use super::*;
 use crate::collab::CollabLimits;
 use crate::domain::Timestamp;
