@@ -123,7 +123,7 @@ impl From<LearningArg> for Learning {
 
 impl Evaluate {
     pub(super) fn run(self, common: &Common) -> Result<(), CliError> {
-        let settings = common.settings()?;
+        let settings = common.quiet_settings()?;
         start_logging(&settings)?;
         [&self.json, &self.plots].into_iter().flatten().try_for_each(|file| writable(file))?;
         let horizons = horizons(&self.horizons)?;

@@ -53,7 +53,7 @@ pub(super) struct Train {
 
 impl Train {
     pub(super) fn run(self, common: &Common) -> Result<(), CliError> {
-        let settings = common.settings()?;
+        let settings = common.quiet_settings()?;
         start_logging(&settings)?;
         writable(&self.out)?;
         let wanted = match self.horizons.as_slice() {

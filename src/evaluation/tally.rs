@@ -42,15 +42,27 @@ impl SessionSums {
 
     /// Adds `values`, one a column, to the session's sums.
     pub(super) fn add(&mut self, session: u64, values: impl IntoIterator<Item = f32>) {
+        let row = self.row(session);
+        self.weights[row] += 1.0;
+        let sums = &mut self.sums[row * self.width..(row + 1) * self.width];
+        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    }
+
+    /// The session's row; a new one without weight if it has none. Tables in which sessions get their rows in the same
+    /// order draw the same sessions when they are resampled.
+    pub(super) fn row(&mut self, session: u64) -> usize {
         let next = self.weights.len();
         let row = *self.row_of.entry(session).or_insert(next);
         if row == next {
             self.weights.push(0.0);
             self.sums.resize(self.sums.len() + self.width, 0.0);
         }
-        self.weights[row] += 1.0;
-        let sums = &mut self.sums[row * self.width..(row + 1) * self.width];
-        sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        row
+    }
+
+    /// How many sessions anything was added to.
+    pub(super) fn sessions_with_any(&self) -> usize {
+        self.weights.iter().filter(|&&weight| weight > 0.0).count()
     }
 
     /// How many sessions there are.

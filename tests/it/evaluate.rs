@@ -9,7 +9,7 @@ use upnext::evaluation::{ClickLog, mixture, simulate};
 use crate::export::filled;
 use crate::support::command::{done, failed, outcome};
 
-/// A small log with a seed, as a table of the RecSys Challenge's shape.
+/// A small log with a seed, as tables of clicks have it.
 fn log(sessions: usize) -> ClickLog {
     simulate(&mixture(1, sessions, 3)[0], 3).log
 }
@@ -103,6 +103,7 @@ fn an_evaluation_answers_with_table_json_and_page() {
         // What is known of the session must be worth something.
         assert!(of("blend") > 2.0 * of("popularity"), "{horizon}");
     }
+    assert!(found["own_lists_over_one_list"]["60"]["mrr_interval"].is_array());
     assert_eq!(found["next"]["engagements"], 5);
     assert!(found["next"]["rankers"]["blend"]["ndcg"].as_f64().unwrap() > 0.0);
     for name in ["without_session", "without_transition", "without_co_visitation", "without_trending"] {
@@ -147,7 +148,7 @@ fn a_server_can_be_judged_by_what_it_has_stored() {
     let stopped = filled().stop();
     let folder = stopped.settings.data_dir.display().to_string();
     let json = stopped.settings.data_dir.join("out.json");
-    let common = ["--data-dir", &folder, "--set", "telemetry.log_filter=off"];
+    let common = ["--data-dir", &folder];
     let more = ["--weights", "shipped", "--holdout", "0.5", "--bootstrap", "10", "--json", shown(&json)];
     let said = done(words("evaluate", &[&common[..], &more].concat()));
     assert!(said.contains("judged on 20 clicks of 7 sessions"), "{said}");

@@ -64,6 +64,13 @@ fn a_transition_is_found_and_its_gain_over_the_best_is_told() {
     let (_, over) = found.aims[0].over_best.unwrap();
     assert_eq!((over.mrr.value, over.mrr.interval), (0.0, Some((0.0, 0.0))));
     assert_eq!(found.aims[1].over_others.iter().map(|(seconds, _)| *seconds).collect::<Vec<_>>(), [15, 60]);
+    let mean = |seconds: u32| {
+        let over = |aim: &AimResult| aim.over_others.iter().find(|(s, _)| *s == seconds).map_or(0.0, |o| o.1.mrr.value);
+        found.aims.iter().map(over).sum::<f64>() / 3.0
+    };
+    for &(seconds, figures) in &found.over_one_list {
+        assert!((figures.mrr.value - mean(seconds)).abs() < 1e-9 && figures.mrr.interval.is_some());
+    }
     let calibration = found.aims[0].calibration.as_ref().unwrap();
     assert_eq!(calibration.predictions, 2, "the last click counts, too: nobody knew that it was the last");
     assert!(found.aims[0].blend_over(&found.aims[0]).unwrap().mrr.interval == Some((0.0, 0.0)));
