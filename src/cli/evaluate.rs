@@ -77,6 +77,9 @@ pub(super) struct Evaluate {
     /// Leave the weights as they are while the log is judged, instead of following it as a server does
     #[arg(long)]
     frozen: bool,
+    /// At most so many decision points are drawn for a fit, evenly; each makes some 70 examples of 300 bytes
+    #[arg(long, value_name = "COUNT", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    decisions: u32,
     /// Also measure blends that do without one source each
     #[arg(long)]
     ablations: bool,
@@ -126,7 +129,7 @@ impl From<LearningArg> for Learning {
 
 impl Evaluate {
     pub(super) fn run(self, common: &Common) -> Result<(), CliError> {
-        let settings = common.settings()?;
+        let settings = common.quiet_settings()?;
         start_logging(&settings)?;
         [&self.json, &self.plots].into_iter().flatten().try_for_each(|file| writable(file))?;
         let horizons = horizons(&self.horizons)?;
@@ -151,6 +154,7 @@ impl Evaluate {
         let fit = FitSettings {
             horizons,
             collab: app::collab_limits(&settings),
+            max_decisions: self.decisions as usize,
             draw: LearnOptions { learning: self.learning.into(), seed: self.seed, ..LearnOptions::default() },
             grow: (!self.linear).then(GrowOptions::default),
             ..FitSettings::default()

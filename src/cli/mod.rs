@@ -156,6 +156,15 @@ impl Common {
     fn settings(&self) -> Result<Settings, CliError> {
         Ok(Settings::load(&self.sources())?.settings)
     }
+
+    /// Settings under which only warnings are logged, unless the operator says otherwise: for commands that answer.
+    fn quiet_settings(&self) -> Result<Settings, CliError> {
+        let mut sources = self.sources();
+        if !sources.environment.iter().any(|(name, _)| name == "UPNEXT__TELEMETRY__LOG_FILTER") {
+            sources.overrides.insert(0, "telemetry.log_filter=warn".into());
+        }
+        Ok(Settings::load(&sources)?.settings)
+    }
 }
 
 /// Sends log lines to standard error as the settings say.

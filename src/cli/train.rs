@@ -37,6 +37,9 @@ pub(super) struct Train {
     /// The share of the clicks, the latest ones, that examples are drawn from
     #[arg(long, value_name = "SHARE", default_value_t = 0.3, value_parser = share)]
     share: f64,
+    /// At most so many decision points are drawn, evenly; each makes some 70 examples of 300 bytes
+    #[arg(long, value_name = "COUNT", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    decisions: u32,
     /// The share of the clicks, the latest ones, on which the weights are compared with those that run now
     #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = share)]
     check: f64,
@@ -53,7 +56,7 @@ pub(super) struct Train {
 
 impl Train {
     pub(super) fn run(self, common: &Common) -> Result<(), CliError> {
-        let settings = common.settings()?;
+        let settings = common.quiet_settings()?;
         start_logging(&settings)?;
         writable(&self.out)?;
         let wanted = match self.horizons.as_slice() {
@@ -69,6 +72,7 @@ impl Train {
             horizons: wanted,
             collab: app::collab_limits(&settings),
             share: self.share,
+            max_decisions: self.decisions as usize,
             draw: LearnOptions { learning: self.learning.into(), seed: self.seed, ..LearnOptions::default() },
             grow: (settings.ranking.trees && !self.linear).then(GrowOptions::default),
             ..FitSettings::default()

@@ -56,7 +56,8 @@ mod tests {
     #[test]
     fn bounds_are_quantiles() {
         let estimate = Estimate::new(7.0, (0..=1000).map(f64::from));
-        assert_eq!((estimate.value, estimate.interval), (7.0, Some((25.0, 975.0))));
+        let (low, high) = estimate.interval.unwrap();
+        assert!(estimate.value == 7.0 && (low - 25.0).abs() < 1e-9 && (high - 975.0).abs() < 1e-9);
         assert_eq!(Estimate::new(7.0, std::iter::empty()).interval, None);
     }
 
@@ -74,20 +75,20 @@ mod tests {
         const RATE: f64 = 0.3;
         let mut random = SmallRng::seed_from_u64(11);
         let (mut covered, mut width) = (0, 0.0);
-        for log in 0..400 {
+        for log in 0..300 {
             let mut sums = SessionSums::new(1);
-            for session in 0..120 {
+            for session in 0..60 {
                 let hit = f32::from(u8::from(random.random_bool(RATE)));
                 (0..random.random_range(1..=6)).for_each(|_| sums.add(session, [hit]));
             }
-            let estimate = Estimate::new(sums.means()[0], resample(&sums, 300, log).into_iter().map(|m| m[0]));
+            let estimate = Estimate::new(sums.means()[0], resample(&sums, 200, log).into_iter().map(|m| m[0]));
             let (low, high) = estimate.interval.unwrap();
             covered += usize::from(low <= RATE && RATE <= high);
-            width += (high - low) / 400.0;
+            width += (high - low) / 300.0;
         }
-        assert!((364..=392).contains(&covered), "{covered} of 400");
-        // 2 × 1.96 × √(p (1 − p) / n_eff) with n_eff = (Σ size)² / Σ size² = 120 × 3.5² / (91 / 6)
-        assert!((width - 0.182_5).abs() < 0.01, "{width}");
+        assert!((270..=296).contains(&covered), "{covered} of 300");
+        // 2 × 1.96 × √(p (1 − p) / n_eff) with n_eff = (Σ size)² / Σ size² = 60 × 3.5² / (91 / 6)
+        assert!((width - 0.258).abs() < 0.015, "{width}");
     }
 
     #[test]

@@ -103,8 +103,15 @@ impl ItemNumbers {
 /// Puts clicks together that come in any order.
 #[derive(Debug, Default)]
 pub struct LogBuilder {
-    sessions: HashMap<String, (Option<u64>, Vec<(ItemNo, Timestamp)>)>,
+    sessions: HashMap<String, Begun>,
     skipped: u64,
+}
+
+/// A session of which more may come.
+#[derive(Debug, Default)]
+struct Begun {
+    user: Option<u64>,
+    clicks: Vec<(ItemNo, Timestamp)>,
 }
 
 impl LogBuilder {
@@ -116,15 +123,13 @@ impl LogBuilder {
             user.hash(&mut hasher);
             hasher.finish()
         });
-        match self.sessions.get_mut(session) {
-            Some((known, clicks)) => {
-                *known = known.or(user);
-                clicks.push((item, at));
-            }
-            None => {
-                self.sessions.insert(session.to_owned(), (user, vec![(item, at)]));
-            }
-        }
+        // Looked up first: most clicks belong to a session that has begun.
+        let begun = match self.sessions.get_mut(session) {
+            Some(begun) => begun,
+            None => self.sessions.entry(session.to_owned()).or_default(),
+        };
+        begun.user = begun.user.or(user);
+        begun.clicks.push((item, at));
     }
 
     /// Counts a line that could not be used.
@@ -138,13 +143,15 @@ impl LogBuilder {
             return Err(LogError::Empty { skipped: self.skipped });
         }
         let mut named: Vec<_> = self.sessions.into_iter().collect();
-        for (_, (_, clicks)) in &mut named {
+        for (_, begun) in &mut named {
             // Stable: clicks of the same time stay in the order of the file.
-            clicks.sort_by_key(|&(_, at)| at);
+            begun.clicks.sort_by_key(|&(_, at)| at);
         }
-        named.sort_by(|a, b| (a.1.1[0].1, &a.0).cmp(&(b.1.1[0].1, &b.0)));
+        named.sort_by(|a, b| (a.1.clicks[0].1, &a.0).cmp(&(b.1.clicks[0].1, &b.0)));
         let sessions = named.into_iter().enumerate();
-        let sessions = sessions.map(|(key, (_, (user, clicks)))| Session { key: key as u64, user, clicks }).collect();
+        let session =
+            |(key, (_, Begun { user, clicks })): (usize, (String, Begun))| Session { key: key as u64, user, clicks };
+        let sessions = sessions.map(session).collect();
         Ok(ClickLog { sessions, skipped: self.skipped })
     }
 }

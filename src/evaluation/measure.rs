@@ -131,6 +131,9 @@ pub struct Measured {
     pub moments: usize,
     /// What was measured at each aim: the horizons in their order, then the next engagements, if asked for.
     pub aims: Vec<AimResult>,
+    /// For each horizon: how far the lists of their own horizons are above its list, used for all horizons; the mean of
+    /// the differences at each.
+    pub over_one_list: Vec<(u32, Figures)>,
     /// The sources that answered at least once.
     pub answered: Answered,
 }
@@ -267,6 +270,7 @@ impl Bench {
 
         let lags: Vec<(ItemNo, f64)> = stop.lags().into_iter().filter(|&(item, _)| allowed(item)).collect();
         for (index, &aim) in self.aims.iter().enumerate() {
+            self.sums[index].row(stop.session);
             let relevant: Vec<ItemNo> = match aim {
                 Aim::Within(seconds) => {
                     lags.iter().filter(|(_, lag_s)| *lag_s <= f64::from(seconds)).map(|&(item, _)| item).collect()
@@ -294,9 +298,12 @@ impl Bench {
         let Self { options, moments, answered, .. } = self;
         let share = |covered: &HashSet<ItemNo>| covered.len() as f64 / options.items.max(1) as f64;
         let horizons: Vec<Aim> = self.aims[..self.horizons].to_vec();
+        let resampled = |sums: &SessionSums| resample(sums, options.resamples, options.seed);
+        let tables: Vec<Columns> =
+            self.sums.iter().map(|sums| Columns { means: sums.means(), resampled: resampled(sums) }).collect();
         let mut aims = Vec::with_capacity(self.aims.len());
         for (index, (&aim, sums)) in self.aims.iter().zip(&self.sums).enumerate() {
-            let columns = Columns { means: sums.means(), resampled: resample(sums, options.resamples, options.seed) };
+            let columns = &tables[index];
             let answered = (0..Ranker::ALL.len()).filter(|&ranker| self.answered_alone[ranker]);
             let rankers: Vec<RankerResult> = answered
                 .map(|ranker| RankerResult {
@@ -330,7 +337,7 @@ impl Bench {
             aims.push(AimResult {
                 aim,
                 positions: sums.count(),
-                sessions: sums.sessions(),
+                sessions: sums.sessions_with_any(),
                 calibration,
                 log_loss,
                 rankers,
@@ -339,7 +346,11 @@ impl Bench {
                 blend_resampled,
             });
         }
-        Measured { k: options.k, moments, aims, answered }
+        let over_one_list = horizons.iter().enumerate().filter_map(|(other, &horizon)| match horizon {
+            Aim::Within(seconds) => Some((seconds, Columns::over_one_list(&tables[..self.horizons], other))),
+            Aim::Next(_) => None,
+        });
+        Measured { k: options.k, moments, aims, over_one_list: over_one_list.collect(), answered }
     }
 }
 
@@ -356,6 +367,22 @@ impl Columns {
 
     fn difference(&self, list: usize, other: usize) -> Figures {
         self.of(|means, metric| means[list * METRICS + metric] - means[other * METRICS + metric])
+    }
+
+    /// The mean over `tables`, one a horizon, of how far the own list is above that of horizon `other`. Their rows are
+    /// the same sessions, so that resamples belong together.
+    fn over_one_list(tables: &[Self], other: usize) -> Figures {
+        let column = (Ranker::ALL.len() + other) * METRICS;
+        let mean = |means: &dyn Fn(&Self) -> Option<&Vec<f64>>, metric: usize| {
+            let differences = tables.iter().filter_map(means).map(|m| m[metric] - m[column + metric]);
+            differences.sum::<f64>() / tables.len().max(1) as f64
+        };
+        let resamples = tables.iter().map(|table| table.resampled.len()).min().unwrap_or_default();
+        let estimate = |metric: usize| {
+            let each = (0..resamples).map(|number| mean(&|table| table.resampled.get(number), metric));
+            Estimate::new(mean(&|table| Some(&table.means), metric), each)
+        };
+        Figures { hr: estimate(0), mrr: estimate(1), ndcg: estimate(2) }
     }
 
     fn of(&self, value: impl Fn(&[f64], usize) -> f64) -> Figures {

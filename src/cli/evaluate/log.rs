@@ -23,7 +23,7 @@ const READ_BUFFER_BYTES: usize = 1 << 20;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TableArgs {
     /// Which column has what: session, item, time and, if there is one, user. Times are seconds or milliseconds since
-    /// 1970, or RFC 3339. Columns not named are called SessionId, ItemId and Time
+    /// 1970, or RFC 3339. Columns not named are called `SessionId`, `ItemId` and `Time`
     #[arg(long, value_name = "FIELD=COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
     /// Column with the user's id; short for `--columns user=COLUMN`

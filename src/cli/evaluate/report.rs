@@ -52,6 +52,8 @@ pub(super) fn json(about: &About, evaluated: &Evaluated) -> Value {
         "moments": measured.moments,
         "horizons": aims(&measured.aims, false),
     });
+    let over_one = measured.over_one_list.iter().map(|(seconds, over)| (seconds.to_string(), figures(over)));
+    document["own_lists_over_one_list"] = Value::Object(over_one.collect());
     if let Some(next) = aims(&measured.aims, true).pop() {
         document["next"] = next;
     }
@@ -197,6 +199,14 @@ pub(super) fn table(about: &About, evaluated: &Evaluated) -> Vec<String> {
         for (seconds, difference) in &aim.over_others {
             let (mrr, hr) = (difference_shown(difference.mrr), difference_shown(difference.hr));
             lines.push(format!("  its own list over the {seconds} s list: MRR {mrr}, HR {hr}"));
+        }
+    }
+    if measured.over_one_list.len() > 1 {
+        lines.push(String::new());
+        lines.push("own lists over one list for all horizons, mean of the horizons".into());
+        for (seconds, Figures { hr, mrr, .. }) in &measured.over_one_list {
+            let (mrr, hr) = (difference_shown(*mrr), difference_shown(*hr));
+            lines.push(format!("  over the {seconds} s list: MRR {mrr}, HR {hr}"));
         }
     }
     if !evaluated.ablations.is_empty() {

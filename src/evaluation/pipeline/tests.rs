@@ -1,13 +1,15 @@
+//! Does fitting see the past only, and does an evaluation join all its parts?
+
 use super::*;
 use crate::evaluation::{Aim, Learning, NothingElse, Ranker, mixture, simulate};
 
 fn log() -> ClickLog {
-    simulate(&mixture(1, 400, 5)[0], 5).log
+    simulate(&mixture(1, 300, 5)[0], 5).log
 }
 
 fn settings() -> FitSettings {
     let draw = LearnOptions { learning: Learning::AfterSession, negatives: 0.05, ..LearnOptions::default() };
-    FitSettings { max_decisions: 400, draw, ..FitSettings::default() }
+    FitSettings { max_decisions: 250, draw, ..FitSettings::default() }
 }
 
 fn nothing<'a>(_: Option<Source>) -> Box<dyn Surroundings + 'a> {
@@ -49,12 +51,12 @@ fn what_comes_later_changes_nothing_that_was_learned() {
 #[test]
 fn an_evaluation_fits_judges_and_ablates() {
     let split = Split::of_one(log(), 0.3).unwrap();
-    let options = MeasureOptions { limit: Some(150), items: 500, resamples: 50, ..MeasureOptions::default() };
+    let options = MeasureOptions { limit: Some(80), items: 500, resamples: 20, ..MeasureOptions::default() };
     let mut told = Vec::new();
     let found =
         evaluate(&split, None, &settings(), &options, &nothing, true, &mut |progress| told.push(progress)).unwrap();
     let (report, examples) = found.fitted.as_ref().unwrap();
-    assert!(*examples > 500);
+    assert!(*examples > 100);
     for (loss, constant) in report.log_loss.iter().zip(&report.intercept_log_loss) {
         assert!(loss < constant, "{loss} {constant}");
     }
@@ -66,7 +68,7 @@ fn an_evaluation_fits_judges_and_ablates() {
         | Progress::Judging { .. }
         | Progress::Ablating { .. } => None,
     });
-    assert!(total.clone().count() > 100 && total.clone().all(|(done, total)| done <= total));
+    assert!(total.clone().count() > 60 && total.clone().all(|(done, total)| done <= total));
     assert!(told.iter().any(|p| matches!(p, Progress::Fitting(step) if step.interval == 2)));
     let sources: Vec<Source> = found.ablations.iter().map(|a| a.source).collect();
     assert_eq!(sources, [Source::Session, Source::Transition, Source::CoVisitation, Source::Trending]);
@@ -87,16 +89,14 @@ fn an_evaluation_fits_judges_and_ablates() {
     {
         assert!(page.contains(part), "{part}");
     }
-    assert!(
-        !page.contains("<script") && !page.contains("http:/")
-            || page.matches("http:/").count() == page.matches("<svg").count()
-    );
+    assert!(!page.contains("<script"));
+    assert_eq!(page.matches("http").count(), page.matches("<svg").count(), "no address but the name of SVG");
 }
 
 #[test]
 fn given_weights_are_used_as_they_are() {
     let model = HazardModel::shipped().unwrap();
-    let split = Split::of_two(log(), simulate(&mixture(1, 60, 6)[0], 5).log);
+    let split = Split::of_two(log(), simulate(&mixture(1, 30, 6)[0], 5).log);
     assert_eq!(split.test.sessions[0].key, split.train.sessions.len() as u64);
     let options = MeasureOptions { items: 500, ..MeasureOptions::default() };
     let found = evaluate(&split, Some(&model), &settings(), &options, &nothing, false, &mut |_| {}).unwrap();

@@ -85,7 +85,7 @@ pub(super) fn rankers(measured: &Measured, metric: Metric, label: &str) -> Strin
 
 /// Predicted against observed, on logarithmic axes: most probabilities are small.
 pub(super) fn reliability(calibration: &Calibration, name: &str) -> String {
-    const LEFT: f64 = 48.0;
+    const LEFT: f64 = 54.0;
     const RIGHT: f64 = 292.0;
     const TOP: f64 = 30.0;
     const BOTTOM: f64 = 268.0;
@@ -133,8 +133,12 @@ pub(super) fn own_over_others(measured: &Measured) -> String {
                 estimate: figures.mrr,
             })
         })
+        .chain(measured.over_one_list.iter().map(|(seconds, figures)| Difference {
+            name: format!("all with their own lists over the {seconds} s list"),
+            estimate: figures.mrr,
+        }))
         .collect();
-    differences_chart(&differences, 920.0, 260.0, "", "Own list above another horizon's list")
+    differences_chart(&differences, 920.0, 270.0, "", "Own list above another horizon's list")
 }
 
 /// What each source contributes at one aim.
@@ -164,10 +168,12 @@ fn differences_chart(differences: &[Difference], width: f64, left: f64, heading:
     let mut svg = Svg::new(width, bottom + 26.0);
     svg.text("strong", (4.0, 16.0), Anchor::Start, heading);
     let ticks = x.ticks();
+    // Where there is little room every other mark has its number, zero always.
     let every = if width < 400.0 { 2 } else { 1 };
+    let zero = ticks.iter().position(|tick| tick.abs() < 1e-12).unwrap_or_default();
     for (number, &tick) in ticks.iter().enumerate() {
         svg.line("grid", (x.place(tick), TOP), (x.place(tick), bottom));
-        if number % every == 0 {
+        if number.abs_diff(zero) % every == 0 {
             svg.text("small", (x.place(tick), bottom + 15.0), Anchor::Middle, short(tick));
         }
     }
