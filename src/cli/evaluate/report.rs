@@ -166,6 +166,7 @@ pub(super) fn table(about: &About, evaluated: &Evaluated) -> Vec<String> {
     let measured = &evaluated.measured;
     let k = measured.k;
     let mut lines = about.notes();
+    lines.push(format!("Lists were asked for at {} moments.", measured.moments));
     for aim in &measured.aims {
         lines.push(String::new());
         lines.push(heading(aim));
