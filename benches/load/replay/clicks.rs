@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use upnext::domain::Timestamp;
 use upnext::evaluation::{ClickLog, Columns, ItemNumbers};
 
 use crate::Failure;
@@ -85,9 +86,10 @@ impl Clicks {
     pub(super) fn read(past: &Path, visits: &Path) -> Result<Self, Failure> {
         let mut numbers = ItemNumbers::default();
         let mut names: Vec<String> = Vec::new();
+        let seconds = |text: &str| text.trim().parse().ok().map(Timestamp::from_seconds);
         let mut read = |path: &Path| -> Result<ClickLog, Failure> {
             let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-            let log = ClickLog::read(text.as_bytes(), b'\t', &Columns::default(), &mut numbers)?;
+            let log = ClickLog::read(text.as_bytes(), b'\t', &Columns::default(), &mut numbers, seconds)?;
             // The numbers are given out in the order of the lines.
             for line in text.lines().skip(1) {
                 let item = line.split('\t').nth(1).unwrap_or_default();

@@ -153,7 +153,9 @@ impl Learning {
         if self.unheard.swap(false, Ordering::Relaxed) {
             let dropped = student.ledger.censor();
             student.censor(dropped, &self.metrics);
-            tracing::warn!(decisions = dropped, "events came faster than they could be learned from");
+            if dropped > 0 {
+                tracing::warn!(decisions = dropped, "events came faster than they could be learned from");
+            }
         }
     }
 
