@@ -65,6 +65,16 @@ impl<'a> LogRecord<'a> {
     }
 }
 
+/// A record of the log under the active one of the keys; `None` if it is that already, or a person's.
+pub(super) fn reseal_log_entry(service: &ServiceKeys, bytes: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+    let record = LogRecord::of(bytes)?;
+    let resealed = service.reseal(record.header.kind, &record.blind_id, record.sealed)?;
+    Ok(resealed.map(|mut sealed| {
+        sealed.extend_from_slice(&bytes[record.sealed.len()..]);
+        sealed
+    }))
+}
+
 /// Writes into a record of the log which entry of the same person came before it.
 pub(super) fn set_previous(bytes: &mut [u8], previous: u64) {
     if let Some(at) = bytes.len().checked_sub(8) {
@@ -132,28 +142,6 @@ impl Codec {
 
     pub(super) fn open_thumbnail(&self, item: &BlindId, sha256: &[u8; 32], bytes: &[u8]) -> Result<Bytes, OpenError> {
         Ok(self.service.load().open(Kind::Thumbnail, &thumbnail_context(item, sha256), bytes)?.into())
-    }
-
-    /// The same record under the active sealing key; `None` if it is that already, or a person's.
-    pub(super) fn reseal(&self, kind: Kind, context: &[u8], sealed: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        let service = self.service.load();
-        match Header::of(sealed)?.scope {
-            Scope::Service(id) if id != service.active() => {
-                let payload = service.open(kind, context, sealed)?;
-                Ok(Some(service.seal(kind, context, &payload)?))
-            }
-            Scope::Service(_) | Scope::Person(_) => Ok(None),
-        }
-    }
-
-    /// The same for a record of the log.
-    pub(super) fn reseal_log_entry(&self, bytes: &[u8]) -> Result<Option<Vec<u8>>, OpenError> {
-        let record = LogRecord::of(bytes)?;
-        let resealed = self.reseal(record.header.kind, &record.blind_id, record.sealed)?;
-        Ok(resealed.map(|mut sealed| {
-            sealed.extend_from_slice(&bytes[record.sealed.len()..]);
-            sealed
-        }))
     }
 
     /// The key under which an item is stored.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Sender, TrySendError};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::{ReadableDatabase, ReadableTable, ReadableTableMetadata};
 use tokio::sync::oneshot;
 
 use super::codec::{LogRecord, OpenError};
@@ -315,24 +315,29 @@ impl Store {
         self.core().codec.users.erasures()
     }
 
-    /// Takes over other sealing keys, the active one first. They must hold all that are in use.
+    /// Takes over other sealing keys, the active one first. They must hold all that are in use. A rewrite that has begun
+    /// ends with the keys that it began with.
     pub fn set_sealing_keys(&self, keys: &[SealingKey]) -> Result<(), StoreError> {
         self.core().codec.service.store(Arc::new(ServiceKeys::new(keys)?));
         Ok(())
     }
 
-    /// Rewrites the database into a new file that takes its place: without unused pages, every record under the active
-    /// sealing key. Writes go on meanwhile. Blocks until it is done; `progress` hears how many of how many rows are.
+    /// Rewrites the database into a new file that takes its place: without unused pages, every record under the sealing
+    /// key that is active at the beginning. Writes go on meanwhile. Blocks until it is done; `progress` hears how many of how many rows are.
     pub fn rewrite(&self, progress: impl FnMut(u64, u64)) -> Result<Copied, StoreError> {
         let core = self.core();
         let Some(_alone) = self.0.rewriting.try_lock() else { return Err(StoreError::Busy) };
-        core.codec.users.reseal(&core.codec.service.load())?;
+        let view = core.database.load().begin_read().map_err(|e| core.failed(e))?;
+        // Loaded after the view: they hold every key that something in it was sealed under.
+        let keys = core.codec.users.reseal(&core.codec.service)?;
         let path = core.disk.path(rewrite::REWRITTEN);
         core.disk.remove(rewrite::REWRITTEN).map_err(|e| StoreError::from_io(&path, &e))?;
         let result = (|| {
             let copy = open_database(&*core.disk, rewrite::REWRITTEN, &core.options)?;
-            let copied = rewrite::copy(core, &copy, true, progress).map_err(|e| StoreError::from_redb(&path, e))?;
-            self.submit(0, |done| Write::Adopt { copy, copied: copied.sequence, done })?.wait_blocking()?;
+            let copied = rewrite::copy(&view, &copy, Some(&keys), progress);
+            drop(view);
+            let copied = copied.map_err(|e| StoreError::from_redb(&path, e))?;
+            self.submit(0, |done| Write::Adopt { copy, copied: copied.sequence, keys, done })?.wait_blocking()?;
             Ok(copied)
         })();
         if result.is_err() {
@@ -348,7 +353,8 @@ impl Store {
             .set_cache_size(self.core().options.cache_bytes)
             .create(to)
             .map_err(|e| StoreError::from_redb(to, e))?;
-        rewrite::copy(self.core(), &copy, false, progress).map_err(|e| StoreError::from_redb(to, e))
+        let view = self.core().database.load().begin_read().map_err(|e| self.core().failed(e))?;
+        rewrite::copy(&view, &copy, None, progress).map_err(|e| StoreError::from_redb(to, e))
     }
 
     /// The number of the last durable entry of the log; 0 when there is none.
@@ -414,7 +420,7 @@ impl Store {
             if core.disk.free_bytes().is_ok_and(|free| free < needed) {
                 return Err(core.no_space());
             }
-            core.codec.users.ensure(&users, &core.codec.service.load())
+            core.codec.users.ensure(&users, &core.codec.service)
         });
         ensured.await.unwrap_or(Err(StoreError::Closed))
     }

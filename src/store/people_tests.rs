@@ -121,6 +121,41 @@ async fn keys_change_and_the_old_ones_can_go_after_a_rewrite() {
     assert_eq!(store.append_events(vec![by(1, "a")]).await.unwrap(), [Appended::Duplicate]);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_come_in_the_middle_of_a_rewrite_wait_for_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = SealingKey::new(2, [0x2E; 32]);
+    let both = [vec![new.clone()], keys()].concat();
+    let thumbnail = ImageRecord { thumbnail: Some(vec![9; 100].into()), ..image(1) };
+    {
+        let store = open(dir.path());
+        store.append_events(vec![by(1, "a"), by(2, "b")]).await.unwrap();
+        store.put_items(vec![item("x", vec![thumbnail])]).await.unwrap();
+        let many = (0..1000).map(|n| Event { user: None, ..event(&format!("e{n}")) });
+        store.append_events(many.collect()).await.unwrap();
+        let (handle, mut changes) = (tokio::runtime::Handle::current(), 0);
+        tokio::task::block_in_place(|| {
+            // Heard once, in the log: the user keys are done by then, the items and their thumbnails are still to come.
+            let change = |_: u64, _: u64| {
+                changes += 1;
+                store.set_sealing_keys(&both).unwrap();
+                let late = vec![by(3, "late"), Event { user: None, ..event("later") }];
+                handle.block_on(store.append_events(late)).unwrap();
+            };
+            let first = store.rewrite(change).unwrap();
+            assert_eq!((first.resealed, first.unreadable, changes), (0, 0, 1), "one key for all of it: {first:?}");
+            // The entries of nobody and the item's, the item and its thumbnail; what came late is under the new key.
+            let second = store.rewrite(|_, _| {}).unwrap();
+            assert_eq!((second.resealed, second.unreadable), (1000 + 1 + 1 + 1, 0), "{second:?}");
+        });
+    }
+    let verified = verify_store(dir.path(), &both).unwrap();
+    assert!(verified.is_good() && verified.sealing_keys == BTreeSet::from([2]), "{verified:?}");
+    let store = Store::open(dir.path(), &[new], options()).unwrap();
+    assert_eq!(all_events(&store).len(), 1004);
+    assert_eq!((ids(&store, user(1)).len(), ids(&store, user(3)).len()), (1, 1));
+}
+
 /// Trimming blocks, so not where tasks run.
 fn trim(store: &Store, trim: Trim) -> Trimmed {
     tokio::task::block_in_place(|| store.trim(trim)).unwrap()

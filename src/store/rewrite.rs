@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 
 use redb::{Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
-use super::codec::{LogRecord, thumbnail_context};
+use super::codec::{LogRecord, reseal_log_entry, thumbnail_context};
 use super::core::{Core, INDEX_KEY_CONTEXT, read_ends};
-use super::seal::{BlindId, Kind};
+use super::seal::{BlindId, Kind, SealError, ServiceKeys};
 use super::tables::{
     CATALOGUE, EVENT_IDS, INDEX_KEY, LOG, LOG_TIMES, META, PEOPLE, PEOPLE_AT, SECRETS, THUMBNAILS, Tables,
     thumbnails_of,
@@ -38,14 +38,16 @@ pub struct Copied {
     pub unreadable: u64,
 }
 
-/// Copies everything into the empty database `into`; with `reseal` under the active sealing key.
+/// Copies everything that `view` sees into the empty database `into`; with `reseal` under the active one of these keys.
+///
+/// The keys are the same from the first record to the last, whatever is taken over meanwhile: else some records would
+/// come under one key and some under another, and nobody could say which key is no longer needed.
 pub(super) fn copy(
-    core: &Core,
+    view: &ReadTransaction,
     into: &Database,
-    reseal: bool,
+    reseal: Option<&ServiceKeys>,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Copied, redb::Error> {
-    let view = core.database.load().begin_read()?;
     let mut copied = Copied::default();
     let log = view.open_table(LOG)?;
     copied.sequence = log.last()?.map_or(0, |(sequence, _)| sequence.value());
@@ -55,7 +57,7 @@ pub(super) fn copy(
         if copied.entries % 1000 == 0 {
             progress(copied.entries, total);
         }
-        let renewed = if reseal { renew(core.codec.reseal_log_entry(record), &mut copied) } else { None };
+        let renewed = reseal.and_then(|keys| renew(reseal_log_entry(keys, record), &mut copied));
         tables.log.insert(sequence, renewed.as_deref().unwrap_or(record)).map(drop)
     })?;
     copy_rows(into, view.open_table(EVENT_IDS)?.iter()?, |tables, id, sequence| {
@@ -66,13 +68,12 @@ pub(super) fn copy(
         if copied.items % 1000 == 0 {
             progress(copied.entries + copied.items, total);
         }
-        let renewed = if reseal { renew(core.codec.reseal(Kind::Item, key, record), &mut copied) } else { None };
+        let renewed = reseal.and_then(|keys| renew(keys.reseal(Kind::Item, key, record), &mut copied));
         tables.catalogue.insert(key, renewed.as_deref().unwrap_or(record)).map(drop)
     })?;
     copy_rows(into, view.open_table(THUMBNAILS)?.iter()?, |tables, (key, sha256), record: &[u8]| {
         let context = thumbnail_context(key, sha256);
-        let renewed =
-            if reseal { renew(core.codec.reseal(Kind::Thumbnail, &context, record), &mut copied) } else { None };
+        let renewed = reseal.and_then(|keys| renew(keys.reseal(Kind::Thumbnail, &context, record), &mut copied));
         tables.thumbnails.insert((key, sha256), renewed.as_deref().unwrap_or(record)).map(drop)
     })?;
     copy_rows(into, view.open_table(PEOPLE)?.iter()?, |tables, slot, last| tables.people.insert(slot, last).map(drop))?;
@@ -80,25 +81,26 @@ pub(super) fn copy(
         tables.log_times.insert(at, first).map(drop)
     })?;
     copy_rows(into, view.open_table(META)?.iter()?, |tables, name, value| tables.meta.insert(name, value).map(drop))?;
-    copy_secrets(core, &view, into, reseal)?;
+    copy_secrets(view, into, reseal)?;
     Ok(copied)
 }
 
 /// The secrets last: a copy without them was not finished.
-fn copy_secrets(core: &Core, view: &ReadTransaction, into: &Database, reseal: bool) -> Result<(), redb::Error> {
+fn copy_secrets(view: &ReadTransaction, into: &Database, reseal: Option<&ServiceKeys>) -> Result<(), redb::Error> {
     let transaction = into.begin_write()?;
     {
         let mut secrets = transaction.open_table(SECRETS)?;
         if let Some(sealed) = view.open_table(SECRETS)?.get(INDEX_KEY)? {
-            let renewed = core.codec.reseal(Kind::IndexKey, INDEX_KEY_CONTEXT, sealed.value()).ok().flatten();
-            secrets.insert(INDEX_KEY, renewed.as_deref().filter(|_| reseal).unwrap_or(sealed.value()))?;
+            let renewed = reseal.map(|keys| keys.reseal(Kind::IndexKey, INDEX_KEY_CONTEXT, sealed.value()));
+            let renewed = renewed.and_then(Result::ok).flatten();
+            secrets.insert(INDEX_KEY, renewed.as_deref().unwrap_or(sealed.value()))?;
         }
     }
     transaction.commit()?;
     Ok(())
 }
 
-fn renew(resealed: Result<Option<Vec<u8>>, super::codec::OpenError>, copied: &mut Copied) -> Option<Vec<u8>> {
+fn renew(resealed: Result<Option<Vec<u8>>, SealError>, copied: &mut Copied) -> Option<Vec<u8>> {
     match resealed {
         Ok(renewed) => {
             copied.resealed += u64::from(renewed.is_some());
@@ -137,10 +139,11 @@ fn copy_rows<K: redb::Key + 'static, V: redb::Value + 'static>(
     Ok(())
 }
 
-/// Brings `copy`, which holds everything up to the entry `copied`, up to date. Called by the writer, between two commits.
-pub(super) fn catch_up(core: &Core, copy: &Database, copied: u64) -> Result<(), StoreError> {
+/// Brings `copy`, which holds everything up to the entry `copied` under these keys, up to date. Called by the writer,
+/// between two commits.
+pub(super) fn catch_up(core: &Core, copy: &Database, copied: u64, keys: &ServiceKeys) -> Result<(), StoreError> {
     let fail = |error: redb::Error| core.failed(error);
-    copy_late(core, copy, copied).map_err(fail)?;
+    copy_late(core, copy, copied, keys).map_err(fail)?;
     let (last_sequence, _) = read_ends(copy).map_err(fail)?;
     if last_sequence != core.last_sequence.load(Ordering::Acquire) {
         return Err(core.unreadable("the rewritten file", &"it does not end where the log ends"));
@@ -158,21 +161,21 @@ pub(super) fn exchange(core: &Core, copy: Database) -> Result<(), StoreError> {
 }
 
 /// Copies what has been written after the entry `copied`, and removes what has been trimmed since.
-fn copy_late(core: &Core, copy: &Database, copied: u64) -> Result<(), redb::Error> {
+fn copy_late(core: &Core, copy: &Database, copied: u64, keys: &ServiceKeys) -> Result<(), redb::Error> {
     let view = core.database.load().begin_read()?;
     let log = view.open_table(LOG)?;
     let (catalogue, thumbnails) = (view.open_table(CATALOGUE)?, view.open_table(THUMBNAILS)?);
     let transaction = copy.begin_write()?;
     {
         let mut tables = Tables::open(&transaction, 0)?;
-        // Sealed before the key changed, perhaps.
+        // Sealed before the key changed, perhaps; what was sealed under one that is newer than these keys stays as it is.
         let renewed = |kind, context: &[u8], record: &[u8]| {
-            core.codec.reseal(kind, context, record).ok().flatten().unwrap_or_else(|| record.to_vec())
+            keys.reseal(kind, context, record).ok().flatten().unwrap_or_else(|| record.to_vec())
         };
         for row in log.range(copied + 1..)? {
             let (sequence, record) = row?;
             let (sequence, record) = (sequence.value(), record.value());
-            let resealed = core.codec.reseal_log_entry(record).ok().flatten();
+            let resealed = reseal_log_entry(keys, record).ok().flatten();
             tables.log.insert(sequence, resealed.as_deref().unwrap_or(record))?;
             let Ok(LogRecord { header, blind_id, .. }) = LogRecord::of(record) else { continue };
             match header.kind {
@@ -217,5 +220,5 @@ fn copy_late(core: &Core, copy: &Database, copied: u64) -> Result<(), redb::Erro
         }
     }
     transaction.commit()?;
-    copy_secrets(core, &view, copy, true)
+    copy_secrets(&view, copy, Some(keys))
 }

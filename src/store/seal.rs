@@ -177,6 +177,17 @@ impl ServiceKeys {
             Header { .. } => Err(SealError::Unknown),
         }
     }
+
+    /// The same record under the active key; `None` if it is that already, or a person's.
+    pub(super) fn reseal(&self, kind: Kind, context: &[u8], record: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        match Header::of(record)?.scope {
+            Scope::Service(id) if id != self.active() => {
+                let payload = self.open(kind, context, record)?;
+                self.seal(kind, context, &payload).map(Some)
+            }
+            Scope::Service(_) | Scope::Person(_) => Ok(None),
+        }
+    }
 }
 
 impl std::fmt::Debug for ServiceKeys {

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use parking_lot::{Mutex, RwLock};
 use redb::StorageBackend;
 use ring::aead::LessSafeKey;
@@ -126,14 +127,15 @@ impl UserKeys {
     }
 
     /// The slots of `users`, who get keys if they have none. Blocks until those are durable.
-    pub(super) fn ensure(&self, users: &[UserKey], service: &ServiceKeys) -> Result<Vec<u32>, StoreError> {
+    pub(super) fn ensure(&self, users: &[UserKey], service: &ArcSwap<ServiceKeys>) -> Result<Vec<u32>, StoreError> {
         let mut slots = Vec::with_capacity(users.len());
         {
             let mut state = self.state.write();
+            let service = service.load();
             for user in users {
                 slots.push(match state.slots.get(user) {
                     Some(&slot) => slot,
-                    None => self.append(&mut state, *user, service)?,
+                    None => self.append(&mut state, *user, &service)?,
                 });
             }
         }
@@ -195,14 +197,16 @@ impl UserKeys {
         Ok(true)
     }
 
-    /// Seals every key again under the active key of `service`, in a new file that takes the old one's place; how many
-    /// there are. Nobody gets a key meanwhile.
-    pub(super) fn reseal(&self, service: &ServiceKeys) -> Result<u64, StoreError> {
+    /// Seals every key again under the active key of `service`, in a new file that takes the old one's place; gives the
+    /// keys as they were at that moment. Nobody gets a key meanwhile.
+    pub(super) fn reseal(&self, service: &ArcSwap<ServiceKeys>) -> Result<Arc<ServiceKeys>, StoreError> {
         let mut state = self.state.write();
+        // Under the lock, as in `ensure`: every key in the file was sealed under one of these, and none that comes after
+        // this is sealed under an older one.
+        let service = service.load_full();
         let renewed = self.disk.open(RENEWED_NAME).map_err(|e| self.refused(&e))?;
         renewed.set_len(0).and_then(|()| renewed.set_len(offset(state.used))).map_err(|e| self.refused(&e))?;
         renewed.write(0, &head()).map_err(|e| self.refused(&e))?;
-        let mut resealed = 0;
         for slot in 0..state.used {
             let mut bytes = [0; SLOT_BYTES];
             state.file.read(offset(slot), &mut bytes).map_err(|e| self.refused(&e))?;
@@ -210,7 +214,6 @@ impl UserKeys {
                 let key = service.open(Kind::UserKey, &context(slot, user), record);
                 let record = key.and_then(|key| service.seal(Kind::UserKey, &context(slot, user), &key));
                 bytes = slot_bytes(user, &record.map_err(|e| self.unusable(&e))?);
-                resealed += 1;
             }
             renewed.write(offset(slot), &bytes).map_err(|e| self.refused(&e))?;
         }
@@ -218,7 +221,7 @@ impl UserKeys {
         self.disk.replace(RENEWED_NAME, FILE_NAME).map_err(|e| self.refused(&e))?;
         state.file = renewed;
         self.synced.store(u64::from(state.used), Ordering::Release);
-        Ok(resealed)
+        Ok(service)
     }
 
     /// The numbers of the sealing keys in use, and how many slots hold a key that cannot be opened.

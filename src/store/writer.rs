@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::core::Core;
 use super::rewrite;
-use super::seal::BlindId;
+use super::seal::{BlindId, ServiceKeys};
 use super::tables::{PEOPLE_AT, Tables};
 use super::{Appended, StoreError};
 use crate::telemetry::{Queue, Stage};
@@ -31,8 +31,9 @@ pub(super) enum Write {
     Delete { key: BlindId, entry: Vec<u8>, done: Done<Option<u64>> },
     /// Remove the oldest entries of the log.
     Trim { trim: Trim, done: Done<Trimmed> },
-    /// Put a rewritten copy of the database, which holds everything up to `copied`, in the place of the present one.
-    Adopt { copy: redb::Database, copied: u64, done: Done<()> },
+    /// Put a rewritten copy of the database, which holds everything up to `copied` under `keys`, in the place of the
+    /// present one.
+    Adopt { copy: redb::Database, copied: u64, keys: Arc<ServiceKeys>, done: Done<()> },
 }
 
 /// One item to be put.
@@ -117,15 +118,15 @@ impl Writer {
             if !group.is_empty() {
                 self.serve(group);
             }
-            if let Some(Write::Adopt { copy, copied, done }) = adopt {
-                drop(done.send(self.adopt(copy, copied)));
+            if let Some(Write::Adopt { copy, copied, keys, done }) = adopt {
+                drop(done.send(self.adopt(copy, copied, &keys)));
             }
         }
     }
 
-    fn adopt(&mut self, copy: redb::Database, copied: u64) -> Result<(), StoreError> {
+    fn adopt(&mut self, copy: redb::Database, copied: u64, keys: &ServiceKeys) -> Result<(), StoreError> {
         match &self.state {
-            State::Good => rewrite::catch_up(&self.store, &copy, copied)?,
+            State::Good => rewrite::catch_up(&self.store, &copy, copied, keys)?,
             State::Full => return Err(self.store.no_space()),
             State::Failed(error) => return Err(error.clone()),
         }
