@@ -447,8 +447,8 @@ mod tests {
     #[test]
     fn known_hazards_are_recovered_whether_or_not_the_quiet_are_sampled() {
         let options = FitOptions { l2: 1.0, ..FitOptions::default() };
-        check_recovered(&fit(&examples(30_000, 1, 1.0), &options).unwrap().0);
-        check_recovered(&fit(&examples(60_000, 2, 4.0), &options).unwrap().0);
+        check_recovered(&fit(&examples(15_000, 1, 1.0), &options).unwrap().0);
+        check_recovered(&fit(&examples(24_000, 2, 4.0), &options).unwrap().0);
     }
 
     #[test]
