@@ -308,8 +308,8 @@ pub fn plain_store_options(settings: &Settings) -> StoreOptions {
     store_options(settings, &clock, None)
 }
 
-/// The threads that tend the engine: one for what is done every second, one for the index and one for what is learned in
-/// the background, each of which may be busy for minutes.
+/// The threads that tend the engine: one for what is done every second, and one each for the index, for what comes of
+/// answers and for tastes, which may be busy for minutes.
 #[derive(Debug)]
 struct Upkeep {
     stop: Arc<AtomicBool>,

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use super::replay::Stop;
-use crate::domain::Timestamp;
 use crate::ranking::{
     Cases, Decision, FeatureMatrix, HazardModel, Ledger, LedgerLimits, Lesson, OnlineLearner, OnlineOptions,
     Predictions, Predictor, Stream,
@@ -43,9 +42,9 @@ impl Follower {
         &self.predictor.model
     }
 
-    /// Hears of the click at which the replay stops, and learns from all windows that closed before `now`.
-    pub(super) fn advance(&mut self, stop: &Stop<'_>, now: Timestamp) {
-        for closed in self.ledger.close(Stream::Past, now) {
+    /// Hears of the click at which the replay stops, and learns from all windows that closed before it.
+    pub(super) fn advance(&mut self, stop: &Stop<'_>) {
+        for closed in self.ledger.close(Stream::Past, stop.now) {
             self.online.learn(Lesson::new(closed, self.online.base()));
         }
         if let Some(&(item, at)) = stop.history.last() {

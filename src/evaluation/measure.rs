@@ -232,7 +232,7 @@ impl Bench {
         self.moments += 1;
         let MeasureOptions { k, exclude_seen, items, follow, .. } = self.options;
         if follow {
-            self.follower.advance(stop, stop.now);
+            self.follower.advance(stop);
         }
         self.gatherer.gather_at(collab, stop, surroundings);
         let model = self.follower.model();

@@ -21,7 +21,6 @@ pub const MAX_DEPTH: usize = 8;
 pub struct Forest {
     trees: Vec<Tree>,
     intervals: usize,
-    width: usize,
     /// What it adds where nothing is known: to a row of zeros.
     at_zero: Vec<f64>,
 }
@@ -76,7 +75,7 @@ impl Forest {
                 return wrong("a leaf is no number");
             }
         }
-        let mut forest = Self { trees, intervals, width, at_zero: vec![0.0; intervals] };
+        let mut forest = Self { trees, intervals, at_zero: vec![0.0; intervals] };
         let mut at_zero = vec![0.0; intervals];
         forest.add(&vec![0.0; width], &mut at_zero);
         forest.at_zero = at_zero;
@@ -138,11 +137,6 @@ impl Forest {
                 account(column, sum);
             }
         }
-    }
-
-    /// How many columns a row has.
-    pub fn width(&self) -> usize {
-        self.width
     }
 }
 
