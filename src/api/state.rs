@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,19 +33,18 @@ pub struct Access {
     pub receipts: Arc<Receipts>,
 }
 
-/// What handlers work with. Cheap to clone.
-#[derive(Clone)]
-pub struct AppState {
+/// What handlers work with. Cheap to clone: every layer of every request does.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Joined>);
+
+/// The parts that handlers need, side by side.
+pub struct Joined {
     pub(super) engine: Arc<Engine>,
-    pub(super) options: Arc<ApiOptions>,
+    pub(super) options: ApiOptions,
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
     access: Access,
     started_at: Timestamp,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
     /// A patch reads, changes and writes; in between nobody else may patch the same item.
     patches: [Mutex<()>; PATCH_LOCKS],
     /// The last readiness and when it was found out; held while a check runs, so that probes that come together
@@ -63,13 +63,17 @@ impl AppState {
         clock: Arc<dyn Clock>,
         options: ApiOptions,
     ) -> Self {
-        let shared = Shared {
+        Self(Arc::new(Joined {
+            started_at: clock.now(),
             patches: std::array::from_fn(|_| Mutex::new(())),
             readiness: Mutex::new(None),
             exports: Arc::new(Semaphore::new(options.limits.exports)),
-        };
-        let started_at = clock.now();
-        Self { engine, options: Arc::new(options), metrics, clock, access, started_at, shared: Arc::new(shared) }
+            engine,
+            options,
+            metrics,
+            clock,
+            access,
+        }))
     }
 
     /// The pseudonym of a person: what leaves the rim in place of their id.
@@ -103,18 +107,18 @@ impl AppState {
     /// Waits until nobody else patches the item.
     pub(super) async fn patching(&self, item: &ItemId) -> MutexGuard<'_, ()> {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(item);
-        self.shared.patches[hash as usize % PATCH_LOCKS].lock().await
+        self.patches[hash as usize % PATCH_LOCKS].lock().await
     }
 
     /// What an export holds for as long as it is sent.
     pub(super) fn export_permit(&self) -> Result<OwnedSemaphorePermit, ApiError> {
-        let permit = Arc::clone(&self.shared.exports).try_acquire_owned();
+        let permit = Arc::clone(&self.exports).try_acquire_owned();
         permit.map_err(|_| ApiError::Overloaded { retry_after: Duration::from_secs(5) })
     }
 
     /// The engine's readiness, at most as old as the options allow.
     pub(super) async fn readiness(&self) -> Readiness {
-        let mut last = self.shared.readiness.lock().await;
+        let mut last = self.readiness.lock().await;
         let now = self.clock.now();
         if let Some((at, readiness)) = last.as_ref()
             && (0.0..self.options.readiness_reuse.as_secs_f64()).contains(&now.seconds_since(*at))
@@ -133,9 +137,17 @@ impl AppState {
     }
 }
 
-impl fmt::Debug for AppState {
+impl Deref for AppState {
+    type Target = Joined;
+
+    fn deref(&self) -> &Joined {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Joined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AppState").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Joined").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::dot;
+
 /// A vector of unit L2 norm; the dot product of two of them is their cosine similarity. Cheap to clone.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Embedding(Arc<[f32]>);
@@ -54,21 +56,6 @@ impl Embedding {
     pub fn cosine(&self, other: &Self) -> f32 {
         dot(&self.0, &other.0).clamp(-1.0, 1.0)
     }
-}
-
-/// The dot product of two slices of the same length (of the shorter, if they differ).
-///
-/// Eight independent sums, so that the compiler can keep them in one vector register.
-pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0_f32; 8];
-    let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in a_chunks.zip(b_chunks) {
-        for lane in 0..8 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + tail
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 ///
 /// The number is split into a power of two and a mantissa about 1, whose logarithm is twice the area hyperbolic tangent
 /// of (m − 1) / (m + 1) (Abramowitz and Stegun 4.1.27).
-#[inline]
+#[inline(always)]
 pub fn fast_ln(x: f32) -> f32 {
     const SQRT_HALF_BITS: u32 = 0x3f35_04f3;
     let shifted = x.to_bits().wrapping_sub(SQRT_HALF_BITS);

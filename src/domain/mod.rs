@@ -3,6 +3,7 @@
 //! Ids are validated when they are made, embeddings have unit length when they are made, horizons are
 //! sorted when they are made: a function that receives one of these types need not check it again.
 
+mod dot;
 mod embedding;
 mod event;
 mod filter;
@@ -17,7 +18,8 @@ mod scored;
 mod sealing_key;
 mod time;
 
-pub use embedding::{Embedding, EmbeddingError, dot};
+pub use dot::{add_scaled, dot, dot_rows};
+pub use embedding::{Embedding, EmbeddingError};
 pub use event::{Event, EventKind, UnknownEventKind};
 pub use filter::{Condition, Filter, Test};
 pub use horizon::{Horizons, HorizonsError};

@@ -4,10 +4,10 @@
 //! its looks still gets its share of what people do. A source that is late is left out, and the answer says so.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use roaring::RoaringBitmap;
+use rustc_hash::FxHashSet;
 
 use super::catalogue::Catalogue;
 use super::live::Live;
@@ -61,11 +61,10 @@ pub(super) struct Situation<'a> {
     pub(super) limits: CandidateLimits,
 }
 
-/// The candidates and what is known about them and the request.
+/// What is known about the request, beside the candidates.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) context: RequestContext,
-    pub(super) candidates: Vec<Candidate>,
     /// The sources that ran, by name.
     pub(super) used: Vec<&'static str>,
     /// Whether a source was left out because it was late or failed.
@@ -81,30 +80,57 @@ struct Scratch {
     co_visitation: CoVisitationScratch,
     preference: PreferenceScratch,
     best: Vec<Scored>,
+    latest: Vec<(ItemNo, f32)>,
     popularity: Vec<Popularity>,
+    proposed: Proposed,
+    /// What the metadata source found, by rising item number.
+    related: Vec<Scored>,
+}
+
+/// Items that came into question, each once, in the order in which they came.
+#[derive(Debug, Default)]
+struct Proposed {
+    items: Vec<ItemNo>,
+    taken: FxHashSet<ItemNo>,
+}
+
+impl Proposed {
+    fn clear(&mut self) {
+        self.items.clear();
+        self.taken.clear();
+    }
+
+    fn push(&mut self, item: ItemNo) {
+        if self.taken.insert(item) {
+            self.items.push(item);
+        }
+    }
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Asks all sources.
-pub(super) fn gather(live: &Live, horizons: &Horizons, metrics: &Metrics, situation: &Situation<'_>) -> Gathered {
+/// Asks all sources; leaves the candidates and what is known about them in `candidates`.
+pub(super) fn gather(
+    live: &Live,
+    horizons: &Horizons,
+    metrics: &Metrics,
+    situation: &Situation<'_>,
+    candidates: &mut Vec<Candidate>,
+) -> Gathered {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut gathering = Gathering {
             live,
             metrics,
             situation,
             scratch,
-            proposed: Vec::new(),
-            taken: HashSet::new(),
-            related: HashMap::new(),
             answered: Answered::default(),
             used: Vec::new(),
             degraded: false,
         };
         gathering.propose(horizons);
-        gathering.describe(horizons)
+        gathering.describe(horizons, candidates)
     })
 }
 
@@ -113,11 +139,6 @@ struct Gathering<'a> {
     metrics: &'a Metrics,
     situation: &'a Situation<'a>,
     scratch: &'a mut Scratch,
-    proposed: Vec<ItemNo>,
-    /// The items of `proposed`, to find them fast.
-    taken: HashSet<ItemNo>,
-    /// What the metadata source found.
-    related: HashMap<ItemNo, f32>,
     answered: Answered,
     used: Vec<&'static str>,
     degraded: bool,
@@ -130,53 +151,57 @@ impl Gathering<'_> {
         self.scratch.session.clear();
         self.scratch.transition.clear();
         self.scratch.co_visitation.clear();
+        self.scratch.proposed.clear();
+        self.scratch.related.clear();
         if !history.is_empty() {
-            self.answered.session = self.source("session", Stage::SourceSession, limits.session, |this, limit| {
-                let Scratch { session, best, .. } = &mut *this.scratch;
-                this.live.collab.session_knn.candidates(history, this.situation.session, limit, session, best);
-                Some(std::mem::take(best))
-            });
+            self.answered.session =
+                self.source("session", Stage::SourceSession, limits.session, |this, limit, best| {
+                    let session = &mut this.scratch.session;
+                    this.live.collab.session_knn.candidates(history, this.situation.session, limit, session, best);
+                    true
+                });
             let (name, stage) = ("transition", Stage::SourceTransition);
-            self.answered.transition = self.source(name, stage, limits.transition, |this, limit| {
-                let Scratch { transition, best, .. } = &mut *this.scratch;
-                this.live.collab.transitions.candidates(history, limit, transition, best);
-                Some(std::mem::take(best))
+            self.answered.transition = self.source(name, stage, limits.transition, |this, limit, best| {
+                this.live.collab.transitions.candidates(history, limit, &mut this.scratch.transition, best);
+                true
             });
             let (name, stage) = ("co_visitation", Stage::SourceCoVisitation);
-            self.answered.co_visitation = self.source(name, stage, limits.co_visitation, |this, limit| {
-                let Scratch { co_visitation, best, .. } = &mut *this.scratch;
-                this.live.collab.co_visitation.candidates(history, limit, co_visitation, best);
-                Some(std::mem::take(best))
+            self.answered.co_visitation = self.source(name, stage, limits.co_visitation, |this, limit, best| {
+                this.live.collab.co_visitation.candidates(history, limit, &mut this.scratch.co_visitation, best);
+                true
             });
         }
         self.propose_liked();
         if let Some(last) = trajectory.last() {
-            self.answered.visual = self.source("visual", Stage::SourceVisual, limits.visual, |this, limit| {
-                this.neighbours(std::slice::from_ref(last), limit)
+            self.answered.visual = self.source("visual", Stage::SourceVisual, limits.visual, |this, limit, best| {
+                this.neighbours(std::slice::from_ref(last), limit, best)
             });
             let (name, stage) = ("trajectory", Stage::SourceTrajectory);
-            self.answered.trajectory = self.source(name, stage, limits.trajectory, |this, limit| {
+            self.answered.trajectory = self.source(name, stage, limits.trajectory, |this, limit, best| {
                 let ahead = trajectory.extrapolate(f64::from(horizons.last_s()));
                 let heading: Vec<Embedding> =
                     trajectory.scene_mean().into_iter().chain(trajectory.slow_mean()).chain(ahead).collect();
-                this.neighbours(&heading, limit.div_ceil(heading.len().max(1)))
+                this.neighbours(&heading, limit.div_ceil(heading.len().max(1)), best)
             });
         }
         if let Some(&(current, _)) = history.last() {
-            self.answered.metadata = self.source("metadata", Stage::SourceMetadata, limits.metadata, |this, limit| {
-                let found = this.live.text.read().similar(current, limit, this.situation.allowed);
-                this.related = found.iter().map(|scored| (scored.item, METADATA_SCALE * scored.score)).collect();
-                Some(found)
+            let (name, stage) = ("metadata", Stage::SourceMetadata);
+            self.answered.metadata = self.source(name, stage, limits.metadata, |this, limit, best| {
+                best.extend(this.live.text.read().similar(current, limit, this.situation.allowed));
+                this.scratch.related.extend_from_slice(best);
+                this.scratch.related.sort_unstable_by_key(|scored| scored.item);
+                true
             });
         }
-        self.answered.trending = self.source("trending", Stage::SourceTrending, limits.trending, |this, limit| {
-            let Scratch { trending, best, .. } = &mut *this.scratch;
-            this.live.collab.trending.candidates(region, now, limit, trending, best);
-            Some(std::mem::take(best))
-        });
-        self.source("fresh", Stage::SourceFresh, limits.fresh, |this, limit| {
+        self.answered.trending =
+            self.source("trending", Stage::SourceTrending, limits.trending, |this, limit, best| {
+                this.live.collab.trending.candidates(region, now, limit, &mut this.scratch.trending, best);
+                true
+            });
+        self.source("fresh", Stage::SourceFresh, limits.fresh, |this, limit, best| {
             let newest = this.live.newest.read();
-            Some(newest.iter().take(limit).map(|item| Scored { item, score: 0.0 }).collect())
+            best.extend(newest.iter().take(limit).map(|item| Scored { item, score: 0.0 }));
+            true
         });
         self.fill();
     }
@@ -191,9 +216,10 @@ impl Gathering<'_> {
             return;
         }
         let timer = self.metrics.stage_timer(Stage::SourcePreference);
-        let Scratch { preference, best, .. } = &mut *self.scratch;
-        let latest: Vec<(ItemNo, f32)> = history.iter().map(|&(item, _)| (item, JUST_TURNED_TO)).collect();
-        if !self.live.collab.preference.fold_in(session, user, &latest, preference) {
+        let Scratch { preference, best, latest, .. } = &mut *self.scratch;
+        latest.clear();
+        latest.extend(history.iter().map(|&(item, _)| (item, JUST_TURNED_TO)));
+        if !self.live.collab.preference.fold_in(session, user, latest, preference) {
             return timer.discard();
         }
         let Situation { allowed, excluded, .. } = *self.situation;
@@ -213,7 +239,7 @@ impl Gathering<'_> {
         }
         timer.stop();
         let found = std::mem::take(best);
-        found.iter().for_each(|scored| self.admit(scored.item));
+        self.admit(&found);
         self.scratch.best = found;
         self.used.push("preference");
         self.answered.preference = true;
@@ -225,7 +251,7 @@ impl Gathering<'_> {
         name: &'static str,
         stage: Stage,
         limit: usize,
-        ask: impl FnOnce(&mut Self, usize) -> Option<Vec<Scored>>,
+        ask: impl FnOnce(&mut Self, usize, &mut Vec<Scored>) -> bool,
     ) -> bool {
         if limit == 0 {
             return false;
@@ -235,17 +261,21 @@ impl Gathering<'_> {
             return false;
         }
         let timer = self.metrics.stage_timer(stage);
-        let Some(found) = ask(self, limit) else {
+        let mut found = std::mem::take(&mut self.scratch.best);
+        found.clear();
+        let answered = ask(self, limit, &mut found);
+        if answered {
+            timer.stop();
+            self.admit(&found);
+            self.used.push(name);
+        } else {
             self.degraded = true;
-            return false;
-        };
-        timer.stop();
-        found.iter().for_each(|scored| self.admit(scored.item));
-        self.used.push(name);
-        true
+        }
+        self.scratch.best = found;
+        answered
     }
 
-    fn neighbours(&self, queries: &[Embedding], limit: usize) -> Option<Vec<Scored>> {
+    fn neighbours(&self, queries: &[Embedding], limit: usize, best: &mut Vec<Scored>) -> bool {
         let slices: Vec<&[f32]> = queries.iter().map(Embedding::as_slice).collect();
         let options = SearchOptions {
             limit,
@@ -254,58 +284,61 @@ impl Gathering<'_> {
             ..SearchOptions::default()
         };
         match self.live.vectors.search_many(&slices, &options) {
-            Ok(found) => Some(found.into_iter().flatten().collect()),
+            Ok(found) => {
+                best.extend(found.into_iter().flatten());
+                true
+            }
             Err(error) => {
                 tracing::warn!(%error, "a visual source failed");
-                None
+                false
             }
         }
     }
 
-    fn admit(&mut self, item: ItemNo) {
-        let situation = self.situation;
-        let permitted =
-            situation.allowed.is_none_or(|set| set.contains(item.0)) && !situation.excluded.contains(item.0);
-        if permitted && self.proposed.len() < situation.limits.in_all && self.taken.insert(item) {
-            self.proposed.push(item);
+    fn admit(&mut self, found: &[Scored]) {
+        let (situation, proposed) = (self.situation, &mut self.scratch.proposed);
+        for &Scored { item, .. } in found {
+            if proposed.items.len() >= situation.limits.in_all {
+                break;
+            }
+            let permitted =
+                situation.allowed.is_none_or(|set| set.contains(item.0)) && !situation.excluded.contains(item.0);
+            if permitted {
+                proposed.push(item);
+            }
         }
     }
 
     /// A strict filter can leave next to nothing of what the sources propose; then the catalogue itself proposes.
     fn fill(&mut self) {
-        if self.proposed.len() >= 2 * self.situation.count {
+        if self.scratch.proposed.items.len() >= 2 * self.situation.count {
             return;
         }
-        if let Some(allowed) = self.situation.allowed {
-            allowed.iter().take(FILL_CANDIDATES).for_each(|no| self.admit(ItemNo(no)));
-        } else {
-            let catalogue = self.live.catalogue.read();
-            let some: Vec<ItemNo> = catalogue.numbers().take(FILL_CANDIDATES).collect();
-            drop(catalogue);
-            some.into_iter().for_each(|no| self.admit(no));
-        }
+        let any = |item| Scored { item, score: 0.0 };
+        let some: Vec<Scored> = match self.situation.allowed {
+            Some(allowed) => allowed.iter().take(FILL_CANDIDATES).map(|no| any(ItemNo(no))).collect(),
+            None => self.live.catalogue.read().numbers().take(FILL_CANDIDATES).map(any).collect(),
+        };
+        self.admit(&some);
     }
 
     /// Asks all sources about all proposed items.
-    fn describe(self, horizons: &Horizons) -> Gathered {
+    fn describe(self, horizons: &Horizons, candidates: &mut Vec<Candidate>) -> Gathered {
         let Situation { now, history, region, .. } = *self.situation;
         let catalogue = self.live.catalogue.read();
         // Only now, because items that nobody may see (deleted, or named by events only) take no part.
-        let mut candidates: Vec<Candidate> = self
-            .proposed
-            .iter()
-            .filter_map(|&item| {
-                let entry = catalogue.entry(item)?;
-                let mut candidate = Candidate::new(item);
-                candidate.age_s = Some(now.seconds_since(entry.created_at).max(0.0) as f32);
-                candidate.region_match = region.is_some_and(|r| entry.item.regions.iter().any(|own| own == r));
-                Some(candidate)
-            })
-            .collect();
+        candidates.clear();
+        for &item in &self.scratch.proposed.items {
+            let Some(entry) = catalogue.entry(item) else { continue };
+            let mut candidate = Candidate::new(item);
+            candidate.age_s = Some(now.seconds_since(entry.created_at).max(0.0) as f32);
+            candidate.region_match = region.is_some_and(|r| entry.item.regions.iter().any(|own| own == r));
+            candidates.push(candidate);
+        }
         let context = self.context(&catalogue);
         drop(catalogue);
         let items: Vec<ItemNo> = candidates.iter().map(|c| c.item).collect();
-        let Scratch { session, transition, co_visitation, preference, popularity, .. } = self.scratch;
+        let Scratch { session, transition, co_visitation, preference, popularity, related, .. } = self.scratch;
         self.live.collab.trending.look_up(&items, region, now, popularity);
         let likeness =
             self.situation.trajectory.last().map(|last| Likeness::new(last, self.situation.trajectory, horizons));
@@ -328,7 +361,8 @@ impl Gathering<'_> {
             let idle_s = popularity.last_touched.map(|at| now.seconds_since(at).max(0.0) as f32);
             candidate.idle_s = Some(idle_s.unwrap_or(NEVER_TOUCHED_S));
             candidate.is_cold = popularity.total < COLD_BELOW;
-            candidate.metadata = self.related.get(&item).copied().unwrap_or_default();
+            let found = related.binary_search_by_key(&item, |scored| scored.item);
+            candidate.metadata = found.map_or(0.0, |place| METADATA_SCALE * related[place].score);
             candidate.seen_steps_ago = history
                 .iter()
                 .rev()
@@ -338,7 +372,7 @@ impl Gathering<'_> {
                 likeness.describe(candidate, &self.live.vectors.get(item));
             }
         }
-        Gathered { context, candidates, used: self.used, degraded: self.degraded }
+        Gathered { context, used: self.used, degraded: self.degraded }
     }
 
     fn context(&self, catalogue: &Catalogue) -> RequestContext {

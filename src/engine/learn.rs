@@ -33,8 +33,8 @@ use super::live::session_key;
 use super::parts::{CandidateLimits, Parts};
 use crate::domain::{Event, Filter, ItemNo, Timestamp, UserKey};
 use crate::ranking::{
-    Assignment, Cases, Decision, FeatureMatrix, HIT_PLACES, HazardModel, LedgerLimits, OnlineOptions, Predictions,
-    Predictor, Ranked, Shown, Stream, TrainOptions, order, siphash,
+    Assignment, Candidate, Cases, Decision, FeatureMatrix, HIT_PLACES, HazardModel, LedgerLimits, OnlineOptions,
+    Predictions, Predictor, Ranked, Shown, Stream, TrainOptions, order, siphash,
 };
 use crate::session::Trajectory;
 use crate::telemetry::{DecisionOutcome, Metrics};
@@ -146,7 +146,7 @@ impl Serving {
 
 thread_local! {
     /// Working memory for moments at which nothing was served.
-    static MATRIX: RefCell<(FeatureMatrix, Predictions)> = RefCell::default();
+    static SCRATCH: RefCell<(Vec<Candidate>, FeatureMatrix, Predictions)> = RefCell::default();
 }
 
 /// The key of an answer's id.
@@ -309,12 +309,12 @@ impl Parts {
             count: self.options.default_count,
             limits: self.options.candidates,
         };
-        let gathered = gather(&self.live, horizons, &self.metrics, &situation);
-        MATRIX.with_borrow_mut(|(matrix, predictions)| {
-            matrix.assemble(predictor.model.schema(), &gathered.context, &gathered.candidates);
+        SCRATCH.with_borrow_mut(|(candidates, matrix, predictions)| {
+            let gathered = gather(&self.live, horizons, &self.metrics, &situation, candidates);
+            matrix.assemble(predictor.model.schema(), &gathered.context, candidates);
             predictor.model.predict(matrix, predictions);
             let list = |horizon| -> Vec<ItemNo> {
-                order(matrix.items(), predictions, horizon).iter().take(HIT_PLACES).map(|ranked| ranked.item).collect()
+                order(matrix.items(), predictions, horizon, HIT_PLACES).iter().map(|ranked| ranked.item).collect()
             };
             let lists = (0..horizons.count()).map(list).collect();
             let (limit, seed) = (self.learning.options.cases, session ^ at.0 as u64);

@@ -1,6 +1,7 @@
 //! What will this person want next? Frames and history in, a ranked list for each horizon out.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,9 +15,9 @@ use super::observe::{before, take_in};
 use super::parts::Parts;
 use super::see::Sight;
 use super::{Engine, EngineError, FrameOutcome, HorizonList, RecommendRequest, Recommendation, Recommended};
-use crate::domain::{Filter, ItemId, ItemNo, Timestamp};
+use crate::domain::{Embedding, Filter, ItemId, ItemNo, Timestamp};
 use crate::inference::Priority;
-use crate::ranking::{FeatureMatrix, POOL, Predictions, Ranked, explain, order, select};
+use crate::ranking::{Candidate, FeatureMatrix, POOL, Predictions, Ranked, diversify, explain, order};
 use crate::session::{LiveSession, SessionView};
 use crate::telemetry::Stage;
 
@@ -25,7 +26,7 @@ const RESERVED_FOR_SOURCES: u32 = 5;
 
 thread_local! {
     /// Working memory that a thread keeps from one request to the next.
-    static MATRIX: RefCell<(FeatureMatrix, Predictions)> = RefCell::default();
+    static SCRATCH: RefCell<(Vec<Candidate>, FeatureMatrix, Predictions)> = RefCell::default();
 }
 
 impl Engine {
@@ -238,10 +239,10 @@ impl Ranking<'_> {
             count: wanted.count,
             limits: parts.learning.limits(serving, &parts.options.candidates),
         };
-        let gathered = gather(&parts.live, model.schema().horizons(), &parts.metrics, &situation);
-        let lists = MATRIX.with_borrow_mut(|(matrix, predictions)| {
+        SCRATCH.with_borrow_mut(|(candidates, matrix, predictions)| {
+            let gathered = gather(&parts.live, model.schema().horizons(), &parts.metrics, &situation, candidates);
             let timer = parts.metrics.stage_timer(Stage::Features);
-            matrix.assemble(model.schema(), &gathered.context, &gathered.candidates);
+            matrix.assemble(model.schema(), &gathered.context, candidates);
             timer.stop();
             let timer = parts.metrics.stage_timer(Stage::Ranking);
             let contenders = if wanted.diversity > 0.0 { POOL * wanted.count } else { wanted.count };
@@ -252,9 +253,9 @@ impl Ranking<'_> {
             let explored = parts.learning.explore(serving, matrix.items(), wanted.count, newest);
             let mut shown = vec![Vec::new(); model.schema().horizons().count()];
             let mut lists = Vec::with_capacity(wanted.horizons.len());
-            let mut drawn = None;
+            let (mut drawn, mut images) = (None, HashMap::new());
             for &horizon in &wanted.horizons {
-                let mut picked = self.pick(horizon, matrix, predictions);
+                let mut picked = self.pick(horizon, matrix, predictions, &mut images);
                 let tried = explored.filter(|explored| explored.put_into(&mut picked, matrix, predictions, horizon));
                 lists.push(self.list(horizon, matrix, predictions, &picked, tried));
                 shown[horizon] = picked;
@@ -262,9 +263,8 @@ impl Ranking<'_> {
                 drawn = drawn.or(tried);
             }
             parts.learning.served(serving, self.session, now, (matrix, predictions), &shown, drawn);
-            lists
-        });
-        (lists, gathered)
+            (lists, gathered)
+        })
     }
 
     /// The session's engagements, and the item on screen as the newest of them if it is not: it was turned to when it
@@ -294,20 +294,25 @@ impl Ranking<'_> {
     }
 
     /// What stands in the list of horizon number `horizon`.
-    fn pick(&self, horizon: usize, matrix: &FeatureMatrix, predictions: &Predictions) -> Vec<Ranked> {
+    fn pick(
+        &self,
+        horizon: usize,
+        matrix: &FeatureMatrix,
+        predictions: &Predictions,
+        images: &mut HashMap<usize, Option<Embedding>>,
+    ) -> Vec<Ranked> {
         let Self { parts, wanted, .. } = self;
-        let ranked = order(matrix.items(), predictions, horizon);
-        let mut images = std::collections::HashMap::new();
-        let similarity = |a: usize, b: usize| {
-            let mut image = |candidate: usize| {
-                let item = matrix.items()[candidate];
-                images.entry(item).or_insert_with(|| parts.live.vectors.vector(item)).clone()
-            };
-            // Items without an image count as unlike everything.
-            image(a).zip(image(b)).map_or(0.0, |(a, b)| a.cosine(&b).max(0.0))
-        };
-        // Rules are kept already: what must not be answered is no candidate.
-        select(&ranked, wanted.count, wanted.diversity, |_| true, similarity)
+        if wanted.diversity == 0.0 {
+            return order(matrix.items(), predictions, horizon, wanted.count);
+        }
+        let ranked = order(matrix.items(), predictions, horizon, POOL * wanted.count);
+        for ranked in &ranked {
+            images.entry(ranked.candidate).or_insert_with(|| parts.live.vectors.vector(ranked.item));
+        }
+        let image = |candidate: usize| images.get(&candidate).and_then(Option::as_ref);
+        // Items without an image count as unlike everything.
+        let similarity = |a, b| image(a).zip(image(b)).map_or(0.0, |(a, b)| a.cosine(b).max(0.0));
+        diversify(&ranked, wanted.count, wanted.diversity, similarity)
     }
 
     /// The list of horizon number `horizon`, in words of the answer.

@@ -263,7 +263,7 @@ impl Bench {
         let mut blended: Vec<Vec<ItemNo>> = Vec::with_capacity(self.horizons);
         let mut likely: Vec<Vec<(ItemNo, f64)>> = Vec::with_capacity(self.horizons);
         for horizon in 0..self.horizons {
-            let ranked = order(self.matrix.items(), &self.predictions, horizon);
+            let ranked = order(self.matrix.items(), &self.predictions, horizon, usize::MAX);
             blended.push(filled(ranked.iter().map(|r| r.item), &popular, k, allowed));
             likely.push(ranked.iter().filter(|r| allowed(r.item)).take(k).map(|r| (r.item, r.probability)).collect());
         }

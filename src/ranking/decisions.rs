@@ -91,15 +91,12 @@ impl Cases {
                 cases.push(matrix, predictions, shown.candidate, 1.0, place_bucket(shown.place), shown.propensity);
             }
         }
-        if model.forest().is_none() {
-            return cases.with_others(matrix, predictions, &taken, limit, seed);
-        }
         let mut cases = cases.with_others(matrix, predictions, &taken, limit, seed);
-        let intervals = model.schema().horizons().count();
-        for case in 0..cases.len() {
-            for interval in 0..intervals {
-                cases.log_odds[case * intervals + interval] = model.log_odds(cases.row(case), interval) as f32;
-            }
+        if model.forest().is_some() {
+            // What is not in contention has had no say of the forest.
+            let mut log_odds = Vec::with_capacity(cases.log_odds.len());
+            (0..cases.len()).for_each(|case| model.log_odds_into(cases.row(case), &mut log_odds));
+            cases.log_odds.iter_mut().zip(log_odds).for_each(|(own, all)| *own = all as f32);
         }
         cases
     }

@@ -3,6 +3,8 @@
 //! Fill a [`RequestContext`] and one [`Candidate`] for each item (zeros and `None` where nothing is known), then call
 //! [`FeatureMatrix::assemble`]. Any input is accepted: what is not finite counts as unknown, counts below 0 as 0.
 
+use multiversion::multiversion;
+
 use super::schema::{SHARED, Schema, Shared, VARYING, Varying};
 use crate::domain::{ItemNo, fast_ln};
 
@@ -161,6 +163,8 @@ pub struct FeatureMatrix {
     width: usize,
     /// Working memory for the ranks: a score, inverted, and a row.
     order: Vec<u64>,
+    /// Which columns hold the logarithm of what the candidate has; all at once they take a tenth of the time.
+    logarithmic: Vec<bool>,
 }
 
 impl FeatureMatrix {
@@ -171,11 +175,15 @@ impl FeatureMatrix {
         self.items.extend(candidates.iter().map(|c| c.item));
         self.values.clear();
         self.values.resize(candidates.len() * self.width, 0.0);
+        if self.logarithmic.len() != self.width {
+            self.logarithmic = logarithmic(schema);
+        }
         let template = Self::context_row(schema, context, candidates.len());
         for (row, candidate) in self.values.chunks_exact_mut(self.width).zip(candidates) {
             row.copy_from_slice(&template);
             fill(row, schema, context, candidate);
         }
+        finish(&mut self.values, &self.logarithmic);
         let answered = context.answered;
         if answered.session {
             self.compare(candidates, |c| c.session_score, Some(Shared::SessionRelative), Shared::SessionReciprocalRank);
@@ -196,9 +204,6 @@ impl FeatureMatrix {
         }
         if answered.metadata {
             self.relate(candidates, |c| c.metadata, Shared::MetadataRelative);
-        }
-        for value in &mut self.values {
-            *value = if value.is_finite() { value.clamp(-LARGEST, LARGEST) } else { 0.0 };
         }
     }
 
@@ -300,37 +305,78 @@ impl FeatureMatrix {
             return;
         }
         for (row, candidate) in self.values.chunks_exact_mut(self.width).zip(candidates) {
-            row[column as usize] = (score(candidate) / best).clamp(-1.0, 1.0);
+            row[column as usize] = known(Some(score(candidate) / best)).unwrap_or(0.0).clamp(-1.0, 1.0);
         }
     }
 }
 
-/// Fills in what belongs to one candidate.
+/// Shared columns of which [`fill`] leaves the logarithm to [`finish`].
+const LOGARITHMIC: [Shared; 13] = [
+    Shared::SessionLog,
+    Shared::CoVisitationLog,
+    Shared::ForwardLog,
+    Shared::TransitionAnyLog,
+    Shared::TransitionBackwardLog,
+    Shared::PopularityLog,
+    Shared::TrendingShortLog,
+    Shared::TrendingMediumLog,
+    Shared::TrendingLongLog,
+    Shared::TrendingRegionLog,
+    Shared::IdleLog,
+    Shared::MetadataLog,
+    Shared::ItemAgeLog,
+];
+
+/// By column of a row, whether [`fill`] leaves its logarithm to [`finish`].
+fn logarithmic(schema: &Schema) -> Vec<bool> {
+    let mut columns = vec![false; schema.row_width()];
+    LOGARITHMIC.iter().for_each(|&column| columns[column as usize] = true);
+    for interval in 0..schema.horizons().count().min(MAX_HORIZONS) {
+        columns[SHARED.len() + interval] = true;
+        columns[varying(schema, interval, Varying::TransitionInterval)] = true;
+    }
+    columns
+}
+
+/// Takes the logarithms that are due, and leaves no value that is no number or absurdly large.
+#[multiversion(targets("x86_64+avx2", "x86_64+avx"))]
+fn finish(values: &mut [f32], logarithmic: &[bool]) {
+    for row in values.chunks_exact_mut(logarithmic.len().max(1)) {
+        for (value, &logarithmic) in row.iter_mut().zip(logarithmic) {
+            let known = if value.is_finite() { *value } else { 0.0 };
+            // ln(1 + x): `ln_1p` is many times slower, and its accuracy for tiny values of no use here.
+            let log = fast_ln(1.0 + known.max(0.0));
+            *value = (if logarithmic { log } else { known }).clamp(-LARGEST, LARGEST);
+        }
+    }
+}
+
+/// Fills in what belongs to one candidate; what [`LOGARITHMIC`] names as it is.
 fn fill(row: &mut [f32], schema: &Schema, context: &RequestContext, candidate: &Candidate) {
     let answered = context.answered;
     let mut set = |column: Shared, value: f32| row[column as usize] = value;
     if answered.session {
-        set(Shared::SessionLog, log(candidate.session_score));
+        set(Shared::SessionLog, candidate.session_score);
         set(Shared::SessionFollowShare, candidate.session_follow_share);
     }
     if answered.co_visitation {
-        set(Shared::CoVisitationLog, log_share(candidate.co_visitation));
+        set(Shared::CoVisitationLog, share(candidate.co_visitation));
     }
     if answered.transition {
-        set(Shared::ForwardLog, log_share(candidate.forward));
-        set(Shared::TransitionAnyLog, log_share(candidate.transition_any));
-        set(Shared::TransitionBackwardLog, log_share(candidate.transition_backward));
+        set(Shared::ForwardLog, share(candidate.forward));
+        set(Shared::TransitionAnyLog, share(candidate.transition_any));
+        set(Shared::TransitionBackwardLog, share(candidate.transition_backward));
         set(Shared::TransitionWithinRatio, candidate.transition_within_ratio);
     }
     if answered.trending {
-        set(Shared::PopularityLog, log(candidate.popularity));
-        set(Shared::TrendingShortLog, log(candidate.trending[0]));
-        set(Shared::TrendingMediumLog, log(candidate.trending[1]));
-        set(Shared::TrendingLongLog, log(candidate.trending[2]));
-        set(Shared::TrendingRegionLog, log(candidate.trending_in_region));
+        set(Shared::PopularityLog, candidate.popularity);
+        set(Shared::TrendingShortLog, candidate.trending[0]);
+        set(Shared::TrendingMediumLog, candidate.trending[1]);
+        set(Shared::TrendingLongLog, candidate.trending[2]);
+        set(Shared::TrendingRegionLog, candidate.trending_in_region);
         if let Some(idle_s) = known(candidate.idle_s) {
             set(Shared::TouchedKnown, 1.0);
-            set(Shared::IdleLog, log(idle_s));
+            set(Shared::IdleLog, idle_s);
         }
     }
     if let Some(cosine) = candidate.visual.filter(|_| answered.visual) {
@@ -342,7 +388,7 @@ fn fill(row: &mut [f32], schema: &Schema, context: &RequestContext, candidate: &
         set(Shared::PreferenceScore, score.clamp(-4.0, 4.0));
     }
     if answered.metadata {
-        set(Shared::MetadataLog, log(candidate.metadata));
+        set(Shared::MetadataLog, candidate.metadata);
     }
     if let Some(steps) = candidate.seen_steps_ago {
         set(Shared::Seen, 1.0);
@@ -351,7 +397,7 @@ fn fill(row: &mut [f32], schema: &Schema, context: &RequestContext, candidate: &
     }
     if let Some(age_s) = known(candidate.age_s) {
         set(Shared::AgeKnown, 1.0);
-        set(Shared::ItemAgeLog, log(age_s / 3600.0));
+        set(Shared::ItemAgeLog, age_s / 3600.0);
     }
     set(Shared::IsCold, flag(candidate.is_cold));
     set(Shared::RegionMatch, flag(candidate.region_match));
@@ -366,8 +412,8 @@ fn fill(row: &mut [f32], schema: &Schema, context: &RequestContext, candidate: &
     for interval in 0..schema.horizons().count().min(MAX_HORIZONS) {
         if answered.transition {
             let within = candidate.transition_within[interval];
-            row[SHARED.len() + interval] = log_share(within);
-            row[varying(schema, interval, Varying::TransitionInterval)] = log_share(within - before);
+            row[SHARED.len() + interval] = share(within);
+            row[varying(schema, interval, Varying::TransitionInterval)] = share(within - before);
             before = within;
         }
         if let Some(cosines) = trajectory {
@@ -388,16 +434,14 @@ fn known(value: Option<f32>) -> Option<f32> {
     value.filter(|v| v.is_finite())
 }
 
-/// ln(1 + x), 0 for what is negative or no number. `ln_1p` is many times slower, and its accuracy for tiny values of no use
-/// here.
-#[inline]
+/// ln(1 + x), 0 for what is negative or no number.
 fn log(value: f32) -> f32 {
     if value > 0.0 { fast_ln((1.0 + value).min(f32::MAX)) } else { 0.0 }
 }
 
-/// ln(1 + x / floor): like ln(x), but 0 where there is nothing.
-fn log_share(share: f32) -> f32 {
-    log(share / SHARE_FLOOR)
+/// What [`SHARE_FLOOR`] is to a share: ln(1 + x / floor) is like ln(x), but 0 where there is nothing.
+fn share(share: f32) -> f32 {
+    share / SHARE_FLOOR
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::features::FeatureMatrix;
 use super::fit::Examples;
 use super::forest::Forest;
 use super::schema::{Group, Schema};
+use crate::domain::dot;
 
 /// A hazard beyond this log-odds (98 %) is not believed; keeps probabilities below 1 for any features.
 const HIGHEST_LOG_ODDS: f64 = 4.0;
@@ -238,6 +239,26 @@ impl HazardModel {
         shifted
     }
 
+    /// Moves the log-odds of each interval away from `pivot` by the share `tilt` of their distance (towards it, if below 0;
+    /// missing entries: not at all), for recalibration. What they say of the order of candidates stays.
+    #[must_use]
+    pub fn with_tilted_log_odds(&self, tilt: &[f64], pivot: f64) -> Self {
+        let mut tilted = self.clone();
+        let mut factors = vec![1.0; self.raw_weights.len()];
+        let sane = tilt.iter().enumerate().take(factors.len()).filter(|(_, by)| by.is_finite() && **by > -1.0);
+        for (interval, by) in sane {
+            let factor = 1.0 + by;
+            factors[interval] = factor;
+            let HazardParameters { weights, intercepts, .. } = &mut tilted.parameters;
+            weights[interval].iter_mut().for_each(|weight| *weight *= factor);
+            tilted.raw_weights[interval].iter_mut().for_each(|weight| *weight *= factor as f32);
+            intercepts[interval] = intercepts[interval] * factor - by * pivot;
+            tilted.raw_intercepts[interval] = tilted.raw_intercepts[interval] * factor - by * pivot;
+        }
+        tilted.forest = tilted.forest.map(|forest| forest.scaled(&factors));
+        tilted
+    }
+
     /// Adds `by` to the weights of the standardised features, for each interval (what is missing or not finite: not at
     /// all), for what was learned since the weights were fitted.
     #[must_use]
@@ -324,14 +345,18 @@ impl HazardModel {
         let horizons = self.schema.horizons().count();
         let mut all = Vec::with_capacity(examples.len() * horizons);
         for index in 0..examples.len() {
-            let row = examples.row(index);
-            let start = all.len();
-            all.extend((0..horizons).map(|interval| self.linear_hazard(row, interval)));
-            if let Some(forest) = &self.forest {
-                forest.add(row, &mut all[start..]);
-            }
+            self.log_odds_into(examples.row(index), &mut all);
         }
         all
+    }
+
+    /// Appends the log-odds of the hazards of a row of the matrix, all stages, not cut to the believed range.
+    pub(super) fn log_odds_into(&self, row: &[f32], all: &mut Vec<f64>) {
+        let start = all.len();
+        all.extend((0..self.schema.horizons().count()).map(|interval| self.linear_hazard(row, interval)));
+        if let Some(forest) = &self.forest {
+            forest.add(row, &mut all[start..]);
+        }
     }
 
     /// The log-odds of the hazard of `interval` for a row of the matrix, all stages.
@@ -387,21 +412,6 @@ pub(super) fn softplus(x: f64) -> f64 {
 /// σ(x) = 1 / (1 + e⁻ˣ).
 pub(super) fn sigmoid(x: f64) -> f64 {
     1.0 / (1.0 + (-x).exp())
-}
-
-/// The dot product, in independent sums, so that the compiler can use vector registers.
-fn dot(weights: &[f32], row: &[f32]) -> f32 {
-    const LANES: usize = 16;
-    let mut sums = [0.0_f32; LANES];
-    let (w, x) = (weights.chunks_exact(LANES), row.chunks_exact(LANES));
-    let done = weights.len() / LANES * LANES;
-    let tail: f32 = w.remainder().iter().zip(&row[done..]).map(|(w, x)| w * x).sum();
-    for (w, x) in w.zip(x) {
-        for lane in 0..LANES {
-            sums[lane] += w[lane] * x[lane];
-        }
-    }
-    sums.iter().sum::<f32>() + tail
 }
 
 #[cfg(test)]
@@ -463,6 +473,23 @@ mod tests {
     }
 
     #[test]
+    fn tilted_log_odds_turn_about_the_pivot() {
+        let linear = model(vec![15, 30, 60], &[0.3, 0.2], -4.0);
+        let both = linear.with_forest(Some(forest(linear.schema()))).unwrap();
+        let tilted = both.with_tilted_log_odds(&[0.5, f64::NAN, -0.25], -3.0);
+        let matrix = matrix(linear.schema(), &[(0.0, 0.0), (1.5, 0.2), (9.0, -1.0)]);
+        for row in matrix.rows() {
+            for (interval, tilt) in [0.5, 0.0, -0.25].into_iter().enumerate() {
+                let before = both.log_odds(row, interval);
+                let expected = before + tilt * (before + 3.0);
+                assert!((tilted.log_odds(row, interval) - expected).abs() < 1e-4, "{expected}");
+            }
+        }
+        let at_zero = |model: &HazardModel, k| model.raw_intercept(k);
+        assert!((at_zero(&tilted, 0) - (1.5 * at_zero(&both, 0) + 1.5)).abs() < 1e-6);
+    }
+
+    #[test]
     fn the_forest_decides_among_the_best() {
         let linear = model(vec![15, 30, 60], &[0.3, 0.2], -4.0);
         let scores: Vec<(f32, f32)> = (0..300).map(|n| (n as f32 / 10.0, 0.0)).collect();
@@ -474,9 +501,9 @@ mod tests {
         both.predict(&matrix, &mut after);
         let contenders: Vec<usize> = after.contenders().collect();
         assert!((64..=128).contains(&contenders.len()));
-        let best = crate::ranking::order(matrix.items(), &before, 2);
+        let best = crate::ranking::order(matrix.items(), &before, 2, usize::MAX);
         assert!(best[..64].iter().all(|ranked| contenders.contains(&ranked.candidate)));
-        assert_eq!(crate::ranking::order(matrix.items(), &after, 0).len(), contenders.len());
+        assert_eq!(crate::ranking::order(matrix.items(), &after, 0, usize::MAX).len(), contenders.len());
         assert_eq!(contenders, before.contenders().collect::<Vec<_>>());
         for candidate in 0..300 {
             let moved = after.hazards(candidate) != before.hazards(candidate);

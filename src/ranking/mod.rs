@@ -36,6 +36,6 @@ pub use hazard::{HazardModel, HazardParameters, ModelError, Predictions};
 pub use lesson::{Lesson, Predictor};
 pub use online::{OnlineLearner, OnlineOptions, Step};
 pub use quality::{BINS, Difference, Figures, HIT_PLACES, Measure, Quality};
-pub use rerank::{POOL, Ranked, order, select};
+pub use rerank::{POOL, Ranked, diversify, order};
 pub use schema::{Group, Schema};
 pub use train::{Comparison, TrainOptions, Trained, compare, train};

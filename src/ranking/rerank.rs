@@ -1,4 +1,4 @@
-//! Which of the ranked items are shown, in which order? Rules, then diversity.
+//! Which of the ranked items are shown, in which order? The most probable, then diversity.
 
 use super::hazard::Predictions;
 use crate::domain::ItemNo;
@@ -18,48 +18,41 @@ pub struct Ranked {
     pub probability: f64,
 }
 
-/// The contenders by their probability by horizon number `horizon`, best first; equal ones by item number.
-pub fn order(items: &[ItemNo], predictions: &Predictions, horizon: usize) -> Vec<Ranked> {
+/// The `count` most probable contenders by horizon number `horizon`, best first; equal ones by item number.
+pub fn order(items: &[ItemNo], predictions: &Predictions, horizon: usize, count: usize) -> Vec<Ranked> {
     let mut ranked: Vec<(f64, ItemNo, usize)> = predictions
         .log_survivals(horizon)
         .filter_map(|(candidate, log_survival)| Some((log_survival, *items.get(candidate)?, candidate)))
         .collect();
-    ranked.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let better = |a: &(f64, ItemNo, usize), b: &(f64, ItemNo, usize)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
+    if count < ranked.len() {
+        ranked.select_nth_unstable_by(count, better);
+        ranked.truncate(count);
+    }
+    ranked.sort_unstable_by(better);
     ranked
         .into_iter()
         .map(|(log_survival, item, candidate)| Ranked { candidate, item, probability: -log_survival.exp_m1() })
         .collect()
 }
 
-/// Picks `count` items out of `ranked` (best first, as [`order`] returns it).
+/// Picks `count` items out of `ranked` (best first, as [`order`] returns it, each item once).
 ///
-/// An item is only taken if `allowed` says so (not excluded, available, not seen, …), and only once. With `diversity`
-/// 0 the order is kept. Above 0 (up to 1), each next item maximises (1 − diversity) × relevance − diversity × the
-/// largest `similarity` (0 to 1, by candidate positions) to those picked before: maximal marginal relevance (Carbonell
-/// & Goldstein 1998). Relevance is the log of the probability, scaled to 0–1 over the candidates considered. The list
-/// is as long as `count` whenever enough items are allowed.
-pub fn select(
+/// With `diversity` 0 the order is kept. Above 0 (up to 1), each next item maximises (1 − diversity) × relevance −
+/// diversity × the largest `similarity` (0 to 1, by candidate positions) to those picked before: maximal marginal relevance
+/// (Carbonell & Goldstein 1998). Relevance is the log of the probability, scaled to 0–1 over the first [`POOL`] times `count`
+/// items, which are all that are considered. The list is as long as `count` whenever there are enough items.
+pub fn diversify(
     ranked: &[Ranked],
     count: usize,
     diversity: f32,
-    mut allowed: impl FnMut(ItemNo) -> bool,
     mut similarity: impl FnMut(usize, usize) -> f32,
 ) -> Vec<Ranked> {
     let diversity = if diversity.is_finite() { f64::from(diversity.clamp(0.0, 1.0)) } else { 0.0 };
-    let pool_size = if diversity > 0.0 { count.saturating_mul(POOL) } else { count };
-    let mut pool: Vec<Ranked> = Vec::with_capacity(pool_size.min(ranked.len()));
-    let mut taken = std::collections::HashSet::with_capacity(pool_size.min(ranked.len()));
-    for candidate in ranked {
-        if pool.len() >= pool_size {
-            break;
-        }
-        if allowed(candidate.item) && taken.insert(candidate.item) {
-            pool.push(*candidate);
-        }
+    if diversity == 0.0 || count == 0 || ranked.len() < 2 {
+        return ranked[..count.min(ranked.len())].to_vec();
     }
-    if diversity == 0.0 || pool.len() < 2 {
-        return pool;
-    }
+    let pool = &ranked[..count.saturating_mul(POOL).min(ranked.len())];
     let log = |r: &Ranked| r.probability.max(f64::MIN_POSITIVE).ln();
     let (highest, lowest) = (log(&pool[0]), pool.last().map_or(0.0, log));
     let span = (highest - lowest).max(1e-9);
@@ -101,17 +94,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rules_hold_and_lists_are_full(
-            size in 0..80_u32, count in 0..30_usize, diversity in 0.0_f32..=1.0, forbidden in any::<u64>(),
-        ) {
+        fn lists_are_full_and_name_nothing_twice(size in 0..80_u32, count in 0..30_usize, diversity in 0.0_f32..=1.0) {
             let all = ranked(size);
-            let allowed = |item: ItemNo| forbidden >> (item.0 % 64) & 1 == 0;
-            let alike = |a: usize, b: usize| if a % 3 == b % 3 { 0.9 } else { 0.1 };
-            let list = select(&all, count, diversity, allowed, alike);
-            let possible = all.iter().filter(|r| allowed(r.item)).count();
-            prop_assert_eq!(list.len(), count.min(possible));
+            let list = diversify(&all, count, diversity, |a, b| if a % 3 == b % 3 { 0.9 } else { 0.1 });
+            prop_assert_eq!(list.len(), count.min(all.len()));
             for (position, item) in list.iter().enumerate() {
-                prop_assert!(allowed(item.item));
                 prop_assert_eq!(*item, all[item.candidate], "re-ranking changes no probability");
                 prop_assert!(!list[..position].iter().any(|other| other.item == item.item));
             }
@@ -120,14 +107,14 @@ mod tests {
         #[test]
         fn without_diversity_the_order_stays(size in 0..60_u32, count in 0..30_usize) {
             let all = ranked(size);
-            let list = select(&all, count, 0.0, |_| true, |_, _| 1.0);
+            let list = diversify(&all, count, 0.0, |_, _| 1.0);
             prop_assert_eq!(&list[..], &all[..count.min(all.len())]);
         }
     }
 
     #[test]
     fn diversity_separates_look_alikes() {
-        let list = select(&ranked(8), 3, 0.7, |_| true, |a, b| if a / 4 == b / 4 { 1.0 } else { 0.0 });
+        let list = diversify(&ranked(8), 3, 0.7, |a, b| if a / 4 == b / 4 { 1.0 } else { 0.0 });
         assert_eq!(list[0].candidate, 0);
         assert_eq!(list[1].candidate, 4, "the first of the other kind");
     }

@@ -22,8 +22,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use super::linear::{add_scaled, eigen, gram, rotate};
-use crate::domain::dot;
+use super::linear::{eigen, gram, rotate};
+use crate::domain::{add_scaled, dot};
 
 /// Rows that one task solves.
 const CHUNK_ROWS: usize = 64;

@@ -8,8 +8,7 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-use super::linear::add_scaled;
-use crate::domain::dot;
+use crate::domain::{add_scaled, dot};
 
 /// Fewer rows are looked at one by one.
 const FEWEST_ROWS: usize = 4_096;

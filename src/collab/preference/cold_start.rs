@@ -4,8 +4,8 @@
 //! Bayesian Personalized Ranking from Implicit Feedback", 2016). It is fitted to the items of which there are factors
 //! from enough engagements; how much pictures, labels and titles are trusted is chosen on a fifth of them that is held out.
 
-use super::linear::{add_scaled, cholesky, cholesky_solve, multiply_transposed};
-use crate::domain::{Embedding, Item};
+use super::linear::{cholesky, cholesky_solve, multiply_transposed};
+use crate::domain::{Embedding, Item, add_scaled};
 
 /// Buckets that labels and words are hashed into.
 const LABEL_BUCKETS: usize = 256;

@@ -13,14 +13,6 @@ const CHUNK_ROWS: usize = 512;
 /// At most so many sweeps of Jacobi's method; ten are enough for any matrix seen.
 const MAX_SWEEPS: usize = 40;
 
-/// `y += a * x`.
-#[inline]
-pub(super) fn add_scaled(y: &mut [f32], a: f32, x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += a * x;
-    }
-}
-
 /// The sum of `row · rowᵀ` over all rows of `dims` numbers.
 pub(super) fn gram(rows: &[f32], dims: usize) -> Vec<f64> {
     let partial: Vec<Vec<f32>> = rows

@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use super::als::{Penalty, RowScratch, solve_row};
 use super::cells::Cells;
 use super::cold_start::{ColdMap, ItemFeatures};
-use crate::domain::{ItemNo, Scored, dot};
+use crate::domain::{ItemNo, Scored, dot_rows};
 
 /// No place.
 pub(super) const NONE: u32 = u32::MAX;
@@ -71,6 +71,7 @@ pub(super) struct TasteScratch {
     factors: Vec<f32>,
     row: RowScratch,
     order: Vec<(f32, u32)>,
+    products: Vec<f32>,
 }
 
 /// What a model is made of; see [`Model`].
@@ -260,13 +261,14 @@ impl Model {
     /// The scores of the items that come into question, in no order.
     fn scan(&self, scratch: &mut TasteScratch, best: &mut Vec<Scored>) {
         best.clear();
-        let TasteScratch { taste, order, .. } = scratch;
+        let TasteScratch { taste, order, products, .. } = scratch;
         let dims = self.dims;
         let mut scan = |places: std::ops::Range<usize>| {
-            let rows = self.rows[places.start * dims..places.end * dims].chunks_exact(dims);
-            let scored = rows.zip(&self.numbers[places.clone()]).zip(&self.gone[places]);
+            products.clear();
+            dot_rows(&self.rows[places.start * dims..places.end * dims], taste, products);
+            let scored = products.iter().zip(&self.numbers[places.clone()]).zip(&self.gone[places]);
             let there = scored.filter(|(_, gone)| !gone.load(Ordering::Relaxed));
-            best.extend(there.map(|((row, &no), _)| Scored { item: ItemNo(no), score: dot(row, taste) }));
+            best.extend(there.map(|((&score, &no), _)| Scored { item: ItemNo(no), score }));
         };
         match &self.cells {
             Some(cells) => cells.probe(taste, order, scan),
@@ -274,8 +276,9 @@ impl Model {
         }
         let added = self.added.read();
         let from = added.numbers.len().saturating_sub(ADDED_LOOKED_AT);
-        let rows = added.rows[from * dims..].chunks_exact(dims);
-        let scored = rows.zip(&added.numbers[from..]).filter(|(_, number)| **number != NONE);
-        best.extend(scored.map(|(row, &no)| Scored { item: ItemNo(no), score: dot(row, taste) }));
+        products.clear();
+        dot_rows(&added.rows[from * dims..], taste, products);
+        let scored = products.iter().zip(&added.numbers[from..]).filter(|(_, number)| **number != NONE);
+        best.extend(scored.map(|(&score, &no)| Scored { item: ItemNo(no), score }));
     }
 }

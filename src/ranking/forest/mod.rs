@@ -87,6 +87,18 @@ impl Forest {
         &self.trees
     }
 
+    /// The same trees with what they add to the log-odds of each interval multiplied by a factor.
+    #[must_use]
+    pub fn scaled(&self, factors: &[f64]) -> Self {
+        let mut scaled = self.clone();
+        let leaves = scaled.trees.iter_mut().flat_map(|tree| tree.leaves.chunks_exact_mut(self.intervals.max(1)));
+        for (value, factor) in leaves.flat_map(|leaf| leaf.iter_mut().zip(factors)) {
+            *value *= *factor as f32;
+        }
+        scaled.at_zero.iter_mut().zip(factors).for_each(|(value, factor)| *value *= factor);
+        scaled
+    }
+
     /// What the forest adds to the log-odds of `interval` where nothing is known.
     pub fn at_zero(&self, interval: usize) -> f64 {
         self.at_zero[interval]
