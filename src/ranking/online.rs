@@ -1,8 +1,9 @@
 //! How does the model follow what people do while it serves? A correction of the batch weights, learned as outcomes come.
 //!
 //! Three things are learned from each decision whose outcome is known. *Calibration*: a shift of each interval's
-//! log-odds, by running Newton steps on the log loss with a prior and exponential forgetting; a service with weights
-//! from elsewhere is right on average within a few hundred decisions. *Weights*: a correction of the standardised
+//! log-odds and a tilt, which spreads them out or draws them together (Platt 1999), by running Newton steps on the log
+//! loss with a prior and exponential forgetting; a service with weights from elsewhere is right on average within a few
+//! hundred decisions. *Weights*: a correction of the standardised
 //! weights by FTRL-Proximal (`McMahan` et al. 2013), drawn towards no correction. *Places*: how much likelier an item is
 //! turned to because of where it was shown; this is learned beside the weights, so that they need not explain it, and
 //! left out of predictions.
@@ -20,7 +21,7 @@ use super::lesson::{Lesson, log_loss, residual};
 use crate::domain::{LoadError, StateReader, StateWriter};
 
 const PART: [u8; 4] = *b"onlr";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// No log-odds are shifted further.
 const FURTHEST_SHIFT: f64 = 8.0;
@@ -28,6 +29,14 @@ const FURTHEST_SHIFT: f64 = 8.0;
 const FURTHEST_VALUE: f64 = 8.0;
 /// A step of calibration moves the log-odds by at most this.
 const LONGEST_STEP: f64 = 0.25;
+/// Log-odds that a tilt does not move: those of 2 %, near which the likeliest candidates are.
+pub(super) const PIVOT: f64 = -3.9;
+/// The most that log-odds are drawn together or spread out.
+const STEEPEST_TILT: f64 = 0.5;
+/// A step changes the tilt by at most this.
+const LONGEST_TILT_STEP: f64 = 0.05;
+/// How much stronger the prior of no tilt is than that of no shift.
+const TILT_PRIOR: f64 = 20.0;
 /// No sum of slopes of one decision counts for more.
 const STEEPEST: f64 = 50.0;
 /// Places are few and every answer has them, so that they can be learned this much faster than weights.
@@ -166,32 +175,77 @@ impl State {
         }
     }
 
-    fn shift(&self, interval: usize) -> f64 {
-        (self.plain[interval].shift + self.rest[interval].shift).clamp(-FURTHEST_SHIFT, FURTHEST_SHIFT)
+    /// What is added to log-odds besides what the weights and their own calibration say.
+    fn rest(&self, interval: usize) -> f64 {
+        let plain = self.plain[interval].shift;
+        (plain + self.rest[interval].shift).clamp(-FURTHEST_SHIFT, FURTHEST_SHIFT) - plain
     }
 
     fn is_finite(&self) -> bool {
         let calibrations = self.plain.iter().chain(&self.rest);
-        calibrations.flat_map(|c| [c.shift, c.curvature]).all(f64::is_finite)
+        calibrations.flat_map(Calibration::numbers).all(f64::is_finite)
             && self.weights.iter().chain([&self.places]).all(Ftrl::is_finite)
     }
 }
 
-/// A shift of log-odds, and the curvature of the loss that was gathered.
+/// A shift and a tilt of log-odds, and the curvature of the loss that was gathered: by the shift, by both, by the tilt.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Calibration {
     shift: f64,
-    curvature: f64,
+    tilt: f64,
+    curvature: [f64; 3],
+}
+
+/// The slope and curvature of one decision's loss, as [`Calibration`] has them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Slopes {
+    slope: [f64; 2],
+    curvature: [f64; 3],
+}
+
+impl Slopes {
+    /// Adds those of one case, `weight` times; `beyond` is how far its log-odds are from [`PIVOT`].
+    fn add(&mut self, weight: f64, (slope, curvature): (f64, f64), beyond: f64) {
+        self.slope = [self.slope[0] + weight * slope, self.slope[1] + weight * slope * beyond];
+        for (sum, factor) in self.curvature.iter_mut().zip([1.0, beyond, beyond * beyond]) {
+            *sum += weight * curvature * factor;
+        }
+    }
 }
 
 impl Calibration {
-    /// One Newton step, after the slope and curvature of a decision's loss.
-    fn step(&mut self, slope: f64, curvature: f64, options: &OnlineOptions) {
-        self.curvature = self.curvature * (1.0 - 1.0 / options.memory) + curvature;
+    fn apply(&self, log_odds: f64) -> f64 {
+        log_odds + self.shift + self.tilt * (log_odds - PIVOT)
+    }
+
+    /// One Newton step.
+    fn step(&mut self, of: &Slopes, options: &OnlineOptions) {
+        let keep = 1.0 - 1.0 / options.memory;
+        for (own, new) in self.curvature.iter_mut().zip(of.curvature) {
+            *own = *own * keep + new;
+        }
+        let prior = [options.prior, TILT_PRIOR * options.prior];
         // The prior pulls as hard as its share of the evidence of one decision.
-        let pull = options.prior * self.shift / options.memory;
-        let step = (slope + pull) / (self.curvature + options.prior);
-        self.shift = (self.shift - step.clamp(-LONGEST_STEP, LONGEST_STEP)).clamp(-FURTHEST_SHIFT, FURTHEST_SHIFT);
+        let slope = [0, 1].map(|n| of.slope[n] + prior[n] * [self.shift, self.tilt][n] / options.memory);
+        let [by_shift, by_both, by_tilt] = self.curvature;
+        let (by_shift, by_tilt) = (by_shift + prior[0], by_tilt + prior[1]);
+        let scale = by_shift * by_tilt - by_both * by_both;
+        let shift = (by_tilt * slope[0] - by_both * slope[1]) / scale;
+        let tilt = (by_shift * slope[1] - by_both * slope[0]) / scale;
+        self.shift = (self.shift - shift.clamp(-LONGEST_STEP, LONGEST_STEP)).clamp(-FURTHEST_SHIFT, FURTHEST_SHIFT);
+        self.tilt =
+            (self.tilt - tilt.clamp(-LONGEST_TILT_STEP, LONGEST_TILT_STEP)).clamp(-STEEPEST_TILT, STEEPEST_TILT);
+    }
+
+    fn numbers(&self) -> [f64; 5] {
+        let [by_shift, by_both, by_tilt] = self.curvature;
+        [self.shift, self.tilt, by_shift, by_both, by_tilt]
+    }
+
+    fn is_sane(&self) -> bool {
+        let [by_shift, by_both, by_tilt] = self.curvature;
+        let convex = by_shift >= 0.0 && by_tilt >= 0.0 && by_both * by_both <= by_shift * by_tilt * (1.0 + 1e-9);
+        convex && self.shift.abs() <= FURTHEST_SHIFT && self.tilt.abs() <= STEEPEST_TILT
     }
 }
 
@@ -277,13 +331,16 @@ impl OnlineLearner {
         self.roll_backs
     }
 
-    /// For each interval, by how much the log-odds are shifted at present.
+    /// For each interval, by how much the log-odds of what is fairly likely (2 %) are shifted at present.
     pub fn shifts(&self) -> Vec<f64> {
-        if self.is_trusted() {
-            (0..self.state.weights.len()).map(|interval| self.state.shift(interval)).collect()
-        } else {
-            self.state.plain.iter().map(|calibration| calibration.shift).collect()
-        }
+        let trusted = self.is_trusted();
+        let rest = |interval| if trusted { self.state.rest(interval) } else { 0.0 };
+        self.state.plain.iter().enumerate().map(|(interval, plain)| plain.shift + rest(interval)).collect()
+    }
+
+    /// For each interval, by which share the log-odds are spread out (above 0) or drawn together.
+    pub fn tilts(&self) -> Vec<f64> {
+        self.state.plain.iter().map(|plain| plain.tilt).collect()
     }
 
     /// For each interval, how many weights the correction moves, whether it serves or not.
@@ -299,8 +356,9 @@ impl OnlineLearner {
 
     /// The base model with what was learned.
     pub fn correction(&self) -> HazardModel {
+        let tilted = self.base.with_tilted_log_odds(&self.tilts(), PIVOT).with_shifted_intercepts(&self.shifts());
         if !self.is_trusted() {
-            return self.base.with_shifted_intercepts(&self.shifts());
+            return tilted;
         }
         let weights: Vec<Vec<f64>> = self
             .state
@@ -308,7 +366,7 @@ impl OnlineLearner {
             .iter()
             .map(|ftrl| ftrl.values.split_last().map(|(_, weights)| weights.to_vec()).unwrap_or_default())
             .collect();
-        self.base.with_adjusted_weights(&weights).with_shifted_intercepts(&self.shifts())
+        tilted.with_adjusted_weights(&weights)
     }
 
     /// Tests the model on a lesson, then learns from it.
@@ -356,8 +414,8 @@ impl OnlineLearner {
         for interval in 0..lesson.intervals() {
             let (mean, sd) = (&parameters.mean[interval], &parameters.sd[interval]);
             let mut slopes = vec![0.0; width + 1];
-            let (mut plain, mut rest) = ((0.0, 0.0), (0.0, 0.0));
-            let shifts = (state.plain[interval].shift, state.shift(interval));
+            let (mut plain, mut rest) = (Slopes::default(), Slopes::default());
+            let (calibration, further) = (state.plain[interval], state.rest(interval));
             let own = state.weights[interval].values[width];
             for (case, engaged) in lesson.at_risk(interval) {
                 let row = lesson.cases.row(case);
@@ -372,14 +430,14 @@ impl OnlineLearner {
                 }
                 let weight = f64::from(lesson.cases.weights[case]);
                 let uncorrected = f64::from(lesson.base[case * lesson.intervals() + interval]);
-                let (calibrated, corrected) = (uncorrected + shifts.0, uncorrected + learned + shifts.1);
+                let calibrated = calibration.apply(uncorrected);
+                let corrected = calibrated + learned + further;
                 step.uncorrected += weight * log_loss(uncorrected, engaged);
                 step.calibrated += weight * log_loss(calibrated, engaged);
                 step.corrected += weight * log_loss(corrected, engaged);
-                for (sum, log_odds) in [(&mut plain, calibrated), (&mut rest, corrected)] {
-                    let (slope, curvature) = residual(log_odds, engaged);
-                    *sum = (sum.0 + weight * slope, sum.1 + weight * curvature);
-                }
+                plain.add(weight, residual(calibrated, engaged), uncorrected - PIVOT);
+                // What is left over after the weights is shifted only.
+                rest.add(weight, residual(corrected, engaged), 0.0);
                 let place = lesson.place(case).filter(|&place| options.places && place < PLACES);
                 let shown = place.map_or(0.0, |place| state.places.values[place]);
                 let propensity = f64::from(lesson.cases.propensities[case]).clamp(1.0 / options.propensity_clip, 1.0);
@@ -393,8 +451,8 @@ impl OnlineLearner {
                     of_places[place] += slope;
                 }
             }
-            state.plain[interval].step(plain.0, plain.1, options);
-            state.rest[interval].step(rest.0, rest.1, options);
+            state.plain[interval].step(&plain, options);
+            state.rest[interval].step(&rest, options);
             state.weights[interval].step(&slopes, options);
         }
         state.places.step(&of_places, &options.for_places());
@@ -458,7 +516,8 @@ impl OnlineLearner {
             let (mean, sd) = (&parameters.mean[interval], &parameters.sd[interval]);
             let weights = state.weights[interval].values.iter().zip(mean.iter().zip(sd));
             let learned: f64 = features.zip(weights).map(|(&x, (w, (m, s)))| w * (f64::from(x) - m) / s).sum();
-            f64::from(lesson.base[case * lesson.intervals() + interval]) + learned + state.shift(interval)
+            let uncorrected = f64::from(lesson.base[case * lesson.intervals() + interval]);
+            state.plain[interval].apply(uncorrected) + learned + state.rest(interval)
         })
     }
 
@@ -473,8 +532,7 @@ impl OnlineLearner {
             ftrl.sums.iter().chain(&ftrl.squares).for_each(|&v| writer.f64(v));
         }
         for calibration in self.state.plain.iter().chain(&self.state.rest) {
-            writer.f64(calibration.shift);
-            writer.f64(calibration.curvature);
+            calibration.numbers().into_iter().for_each(|number| writer.f64(number));
         }
         let Record { count, gain, squares } = self.record;
         [count, gain, squares].into_iter().for_each(|v| writer.f64(v));
@@ -506,7 +564,8 @@ impl OnlineLearner {
         weights.iter_mut().for_each(|ftrl| ftrl.solve_all(&options));
         places.solve_all(&of_places);
         for calibration in plain.iter_mut().chain(rest) {
-            *calibration = Calibration { shift: reader.f64()?, curvature: reader.f64()? };
+            let (shift, tilt) = (reader.f64()?, reader.f64()?);
+            *calibration = Calibration { shift, tilt, curvature: [reader.f64()?, reader.f64()?, reader.f64()?] };
         }
         learner.record = Record { count: reader.f64()?, gain: reader.f64()?, squares: reader.f64()? };
         reader.end()?;
@@ -514,9 +573,8 @@ impl OnlineLearner {
         if !(count >= 0.0 && squares >= 0.0 && [count, gain, squares].into_iter().all(f64::is_finite)) {
             return Err(LoadError::Damaged("the record of what was learned cannot be"));
         }
-        let sane = |c: &Calibration| c.curvature >= 0.0 && c.shift.abs() <= FURTHEST_SHIFT;
-        let calibrations = learner.state.plain.iter().chain(&learner.state.rest);
-        if learner.state.is_finite() && calibrations.into_iter().all(sane) {
+        let mut calibrations = learner.state.plain.iter().chain(&learner.state.rest);
+        if learner.state.is_finite() && calibrations.all(Calibration::is_sane) {
             learner.snapshots.push_back(learner.state.clone());
             Ok(learner)
         } else {

@@ -113,6 +113,30 @@ fn rates_that_are_off_by_a_factor_are_right_after_two_thousand_decisions() {
 }
 
 #[test]
+fn what_is_too_sure_of_itself_is_drawn_together() {
+    let truth = model([0.8, -0.5, 0.0, 0.3], [-3.0, -3.0, -2.5]);
+    for (seed, tilt) in [(1, 0.4), (2, -0.3)] {
+        let base = truth.with_tilted_log_odds(&[tilt; 3], PIVOT);
+        let (mut learner, mut audience) = (learner(&base), Audience::new(truth.clone(), seed));
+        for _ in 0..2_000 {
+            learner.learn(audience.lesson(&base, &base, false));
+        }
+        let undone = -tilt / (1.0 + tilt);
+        assert!(learner.tilts().iter().all(|own| (own - undone).abs() < 0.1), "{:?}", learner.tilts());
+        let found = learner.correction();
+        let mut fresh = Audience::new(truth.clone(), 99);
+        let rows = fresh.lesson(&truth, &truth, false);
+        for case in 0..CASES {
+            for k in 0..3 {
+                let (own, true_one) =
+                    (found.log_odds(rows.cases.row(case), k), truth.log_odds(rows.cases.row(case), k));
+                assert!((own - true_one).abs() < 0.3, "{own} is not {true_one}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_drift_is_followed_and_beats_the_frozen_model_before_it_is_learned_from() {
     let base = model([0.8, -0.5, 0.0, 0.3], [-3.0, -3.0, -2.5]);
     let truth = model([-0.2, -0.5, 0.7, 0.3], [-3.0, -3.0, -2.5]);

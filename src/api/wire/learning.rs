@@ -57,8 +57,10 @@ struct OnlineAnswer {
     steps: u64,
     /// How often what was learned did harm and was rolled back.
     roll_backs: u64,
-    /// For each interval, by how much the log-odds are shifted.
+    /// For each interval, by how much the log-odds of what is fairly likely (2 %) are shifted.
     shifts: Vec<f64>,
+    /// For each interval, by which share the log-odds are spread out (above 0) or drawn together.
+    tilts: Vec<f64>,
     /// For each interval, how many weights are corrected.
     corrected_weights: Vec<usize>,
     /// By how much being shown raises the log-odds: at place 1, 2, 3, 4 to 5, 6 to 8, 9 to 13, 14 to 21, below.
@@ -145,6 +147,7 @@ impl From<LearningReport> for TrainingAnswer {
                 steps: report.steps,
                 roll_backs: report.roll_backs,
                 shifts: report.shifts,
+                tilts: report.tilts,
                 corrected_weights: report.corrected_weights,
                 place_biases: report.place_biases,
             },

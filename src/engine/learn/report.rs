@@ -35,8 +35,10 @@ pub struct LearningReport {
     pub steps: u64,
     /// How often it was rolled back.
     pub roll_backs: u64,
-    /// For each interval, by how much the log-odds are shifted.
+    /// For each interval, by how much the log-odds of what is fairly likely (2 %) are shifted.
     pub shifts: Vec<f64>,
+    /// For each interval, by which share the log-odds are spread out (above 0) or drawn together.
+    pub tilts: Vec<f64>,
     /// For each interval, how many weights are corrected.
     pub corrected_weights: Vec<usize>,
     /// By bucket of places, by how much being shown there raises the log-odds.
@@ -181,6 +183,7 @@ impl Engine {
             steps: student.online.steps(),
             roll_backs: student.online.roll_backs(),
             shifts: student.online.shifts(),
+            tilts: student.online.tilts(),
             corrected_weights: student.online.corrected_weights(),
             place_biases: student.online.place_biases().to_vec(),
             served: learning.horizons(&student.served),
