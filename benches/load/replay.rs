@@ -28,6 +28,9 @@ const ITEMS_AT_ONCE: usize = 500;
 /// In a kept folder: which clicks its server has learned.
 const MARK: &str = "load-replay";
 const SERENADE_PORT: u16 = 18_932;
+/// After this many events it is known how long it takes until an answer has changed.
+const EVENTS_THAT_CHANGE: usize = 2_000;
+const MOST_QUESTIONS: usize = 50;
 const START_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Everything that was measured.
@@ -37,6 +40,17 @@ pub(crate) struct Report {
     items: usize,
     resident_peak_mib: Option<f64>,
     cells: Vec<Cell>,
+    changed: Changed,
+}
+
+/// From sending an event to having an answer that it has changed.
+#[derive(Debug, Serialize)]
+struct Changed {
+    events: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    /// Events after which no answer was another.
+    never: usize,
 }
 
 /// One server, so many clients.
@@ -80,9 +94,11 @@ pub(crate) fn run(args: &Args, server: &OwnServer) -> Result<Report, Failure> {
             cells.push(cell("serenade", args, &peer, serenade.child.id(), clients, &clicks, path)?);
         }
     }
+    note("events that change answers");
+    let changed = changed(&peer, &clicks)?;
     let peak = usage(server.process_id()).map(|usage| usage.resident_peak_bytes as f64 / 1_048_576.0);
     let learned = clicks.past.iter().map(Vec::len).sum();
-    Ok(Report { clicks: learned, items: clicks.items.len(), resident_peak_mib: peak, cells })
+    Ok(Report { clicks: learned, items: clicks.items.len(), resident_peak_mib: peak, cells, changed })
 }
 
 /// So many clients for so long.
@@ -160,6 +176,48 @@ fn cell(
         resident_peak_mib: cost.map(|(_, after)| after.resident_peak_bytes as f64 / 1_048_576.0),
         errors,
     })
+}
+
+/// One viewer after another clicks and asks until the answer is another; nobody else is there.
+fn changed(peer: &Peer, clicks: &Clicks) -> Result<Changed, Failure> {
+    let mut connection = Connection::open(peer)?;
+    let (mut latencies_us, mut never) = (Vec::new(), 0);
+    let run = std::process::id();
+    for (number, visit) in clicks.visits.iter().enumerate() {
+        if latencies_us.len() + never >= EVENTS_THAT_CHANGE || interrupted() {
+            break;
+        }
+        let path = format!("/v1/recommendations?session_id=c{run}-{number}&count=20");
+        let mut lists = connection.get(&path).map(|(_, answer)| items_of(answer))?;
+        for &item in visit {
+            let item = clicks.items.get(item as usize).map_or("", String::as_str);
+            let event = format!(
+                "{{\"events\":[{{\"type\":\"click\",\"session_id\":\"c{run}-{number}\",\"item_id\":\"{item}\"}}]}}"
+            );
+            let sent = Instant::now();
+            send(&mut connection, "/v1/events", "application/json", &event)?;
+            let different = (0..MOST_QUESTIONS).any(|_| {
+                let next = connection.get(&path).map(|(_, answer)| items_of(answer)).unwrap_or_default();
+                let different = next != lists;
+                lists = next;
+                different
+            });
+            match different {
+                true => latencies_us.push(sent.elapsed().as_micros() as f64),
+                false => never += 1,
+            }
+        }
+    }
+    latencies_us.sort_unstable_by(f64::total_cmp);
+    let events = latencies_us.len();
+    let quantile = |q: f64| latencies_us.get((events as f64 * q) as usize).map_or(0.0, |us| us / 1e3);
+    Ok(Changed { events, p50_ms: quantile(0.5), p99_ms: quantile(0.99), never })
+}
+
+/// The items of an answer, in order. (Its probabilities change with every millisecond that passes.)
+fn items_of(answer: &[u8]) -> Vec<String> {
+    let answer = String::from_utf8_lossy(answer);
+    answer.split("\"item_id\":\"").skip(1).filter_map(|rest| Some(rest.split('"').next()?.to_owned())).collect()
 }
 
 /// Gives the server the items and the past, unless the folder has them from an earlier run.
@@ -292,6 +350,10 @@ impl Report {
                 cell.errors
             ));
         }
+        let Changed { events, p50_ms, p99_ms, never } = &self.changed;
+        text.push_str(&format!(
+            "event to changed answer: p50 {p50_ms:.2} ms, p99 {p99_ms:.2} ms of {events} events; {never} changed nothing\n"
+        ));
         text
     }
 }
