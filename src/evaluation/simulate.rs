@@ -68,7 +68,7 @@ pub struct SimulationSettings {
     pub playback: f64,
     /// Share of sessions with frames.
     pub frames: f64,
-    /// Share of sessions whose taste is known, and of those whose items are described.
+    /// Share of sessions whose items are described.
     pub known: f64,
 }
 
@@ -121,7 +121,6 @@ struct Visit {
     favourites: [usize; 3],
     has_frames: bool,
     plays: bool,
-    taste_known: bool,
     described: bool,
     seed: u64,
 }
@@ -194,7 +193,6 @@ pub fn simulate(settings: &SimulationSettings, seed: u64) -> SimulatedLog {
             favourites: [favourite(&mut random), favourite(&mut random), favourite(&mut random)],
             has_frames: random.random_bool(settings.frames),
             plays: random.random_bool(settings.playback),
-            taste_known: random.random_bool(settings.known),
             described: random.random_bool(settings.known),
             seed: random.random(),
         };
@@ -491,7 +489,6 @@ impl Surroundings for SimulatedSurroundings<'_> {
             let left_s = items[current.index()].duration_s - stop.now.seconds_since(since);
             context.playing_left_s = Some(left_s.max(0.0) as f32);
         }
-        context.answered.preference = visit.taste_known;
         context.answered.metadata = visit.described;
         let past = |back: usize| {
             let position = stop.history.len().saturating_sub(1 + back);
@@ -522,10 +519,6 @@ impl Surroundings for SimulatedSurroundings<'_> {
                     *cosine = dot(&item.look, ahead);
                 }
                 candidate.trajectory = Some(cosines);
-            }
-            if visit.taste_known && !candidate.is_cold {
-                let liked = visit.favourites.contains(&item.topic);
-                candidate.preference = Some((if liked { 0.4 } else { 0.1 }) + 0.15 * normal(&mut random) as f32);
             }
             if visit.described {
                 let same = item.topic == items[current.index()].topic;

@@ -2,7 +2,8 @@
 //!
 //! For each interval a logistic regression over the examples still at risk when it opens (not engaged before), by
 //! Newton's method (iteratively reweighted least squares) with an L2 penalty on the standardised weights, not on the
-//! intercept. Deterministic, whatever the number of threads.
+//! intercept. Then once more, with each interval drawn towards what suits all of them. Deterministic, whatever the number of
+//! threads.
 
 use rayon::prelude::*;
 
@@ -20,6 +21,10 @@ const LEAST_SD: f64 = 1e-6;
 pub struct FitOptions {
     /// Penalty: half of this times the sum of squared standardised weights is added to the (weighted) log loss.
     pub l2: f64,
+    /// How strongly the weights of the intervals are drawn towards what suits all of them: half of this times the sum of
+    /// squared differences is added, too. Most intervals have few engagements to learn from, and what draws people is much
+    /// the same in all of them.
+    pub pooling: f64,
     /// At most this many Newton steps an interval.
     pub max_steps: usize,
     /// Done when no weight moves by more than this.
@@ -28,7 +33,7 @@ pub struct FitOptions {
 
 impl Default for FitOptions {
     fn default() -> Self {
-        Self { l2: 5.0, max_steps: 30, tolerance: 1e-5 }
+        Self { l2: 5.0, pooling: 500.0, max_steps: 30, tolerance: 1e-5 }
     }
 }
 
@@ -170,6 +175,7 @@ pub fn fit_with_progress(
     let intervals = schema.horizons().count();
     let mut report = FitReport::default();
     let mut parameters = HazardParameters { mean: vec![], sd: vec![], weights: vec![], intercepts: vec![] };
+    let mut sets = Vec::with_capacity(intervals);
     for interval in 0..intervals {
         let at_risk: Vec<u32> = (0..examples.len() as u32)
             .filter(|&index| usize::from(examples.outcomes[index as usize]) >= interval)
@@ -179,11 +185,37 @@ pub fn fit_with_progress(
         if engagements == 0 || engagements == at_risk.len() {
             return Err(FitError::OneSided { interval, engagements, at_risk: at_risk.len() });
         }
-        let (mean, sd) = standardisation(examples, &at_risk, interval);
-        let problem = Problem { examples, at_risk: &at_risk, interval, mean: &mean, sd: &sd, l2: options.l2 };
-        let solution = problem.solve(options, progress)?;
         report.at_risk.push(at_risk.len());
         report.engagements.push(engagements);
+        let (mean, sd) = standardisation(examples, &at_risk, interval);
+        sets.push((at_risk, mean, sd));
+    }
+    let mut problems: Vec<Problem<'_>> = sets
+        .iter()
+        .enumerate()
+        .map(|(interval, (at_risk, mean, sd))| Problem {
+            examples,
+            at_risk,
+            interval,
+            mean,
+            sd,
+            l2: options.l2,
+            centre: vec![0.0; mean.len()],
+            pull: 0.0,
+        })
+        .collect();
+    let mut solutions =
+        problems.iter().map(|problem| problem.solve(None, options, progress)).collect::<Result<Vec<_>, FitError>>()?;
+    if options.pooling > 0.0 && intervals > 1 {
+        let centre = pooled(&solutions);
+        for (problem, solution) in problems.iter_mut().zip(&mut solutions) {
+            (problem.centre, problem.pull) = (centre.clone(), options.pooling);
+            let pooled = problem.solve(Some(&solution.weights), options, progress)?;
+            let Solution { steps, intercept_log_loss, .. } = *solution;
+            *solution = Solution { steps: steps + pooled.steps, intercept_log_loss, ..pooled };
+        }
+    }
+    for ((_, mean, sd), solution) in sets.into_iter().zip(solutions) {
         report.steps.push(solution.steps);
         report.log_loss.push(solution.log_loss);
         report.intercept_log_loss.push(solution.intercept_log_loss);
@@ -196,6 +228,25 @@ pub fn fit_with_progress(
     Ok((HazardModel::new(schema.clone(), parameters)?, report))
 }
 
+/// The weights that suit all intervals best, as far as their losses are quadratic about their own solutions: the mean of
+/// these, each as much as the curvature of its loss. Intercepts stay the intervals' own, and are left out.
+fn pooled(solutions: &[Solution]) -> Vec<f64> {
+    let size = solutions.first().map_or(0, |solution| solution.weights.len());
+    let (mut curvature, mut pulls) = (vec![0.0; size * size], vec![0.0; size]);
+    for solution in solutions {
+        let curved = |row: usize, column: usize| solution.hessian[row.max(column) * size + row.min(column)];
+        for row in 0..size {
+            for column in 0..size {
+                curvature[row * size + column] += curved(row, column);
+                pulls[row] += curved(row, column) * solution.weights[column];
+            }
+        }
+    }
+    let mut centre = solve_positive_definite(&curvature, &pulls).unwrap_or_else(|| vec![0.0; size]);
+    centre.truncate(size.saturating_sub(1));
+    centre
+}
+
 /// One interval's regression. The intercept is the last weight.
 struct Problem<'a> {
     examples: &'a Examples,
@@ -204,10 +255,14 @@ struct Problem<'a> {
     mean: &'a [f64],
     sd: &'a [f64],
     l2: f64,
+    /// The weights are drawn to this point, too, this strongly.
+    centre: Vec<f64>,
+    pull: f64,
 }
 
 struct Solution {
     weights: Vec<f64>,
+    hessian: Vec<f64>,
     steps: usize,
     log_loss: f64,
     intercept_log_loss: f64,
@@ -221,13 +276,21 @@ struct Local {
 }
 
 impl Problem<'_> {
-    fn solve(&self, options: &FitOptions, progress: &mut dyn FnMut(FitStep)) -> Result<Solution, FitError> {
+    fn solve(
+        &self,
+        start: Option<&[f64]>,
+        options: &FitOptions,
+        progress: &mut dyn FnMut(FitStep),
+    ) -> Result<Solution, FitError> {
         let size = self.mean.len() + 1;
         let total: f64 = self.at_risk.iter().map(|&i| f64::from(self.examples.weights[i as usize])).sum();
         let mut weights = vec![0.0; size];
         weights[size - 1] = self.prior_log_odds(total);
+        if let Some(start) = start {
+            weights.copy_from_slice(start);
+        }
         let mut here = self.local(&weights);
-        // All weights are 0 here, so that there is no penalty in it.
+        // Where all weights are 0 there is no penalty in it.
         let intercept_log_loss = here.loss / total;
         let mut steps = 0;
         while steps < options.max_steps {
@@ -255,11 +318,16 @@ impl Problem<'_> {
                 break;
             }
         }
-        Ok(Solution { log_loss: self.data_loss(&weights, here.loss) / total, weights, steps, intercept_log_loss })
+        let log_loss = self.data_loss(&weights, here.loss) / total;
+        Ok(Solution { log_loss, weights, hessian: here.hessian, steps, intercept_log_loss })
     }
 
     fn data_loss(&self, weights: &[f64], loss: f64) -> f64 {
-        loss - 0.5 * self.l2 * weights[..weights.len() - 1].iter().map(|w| w * w).sum::<f64>()
+        loss - weights.iter().zip(&self.centre).map(|(w, c)| self.penalty(*w, *c)).sum::<f64>()
+    }
+
+    fn penalty(&self, weight: f64, centre: f64) -> f64 {
+        0.5 * self.l2 * weight * weight + 0.5 * self.pull * (weight - centre).powi(2)
     }
 
     fn prior_log_odds(&self, total: f64) -> f64 {
@@ -282,11 +350,11 @@ impl Problem<'_> {
             sum.gradient.iter_mut().zip(block.gradient).for_each(|(s, b)| *s += b);
             sum.hessian.iter_mut().zip(block.hessian).for_each(|(s, b)| *s += b);
         }
-        for (column, weight) in weights[..size - 1].iter().enumerate() {
-            sum.loss += 0.5 * self.l2 * weight * weight;
-            sum.gradient[column] += self.l2 * weight;
+        for (column, (weight, centre)) in weights.iter().zip(&self.centre).enumerate() {
+            sum.loss += self.penalty(*weight, *centre);
+            sum.gradient[column] += self.l2 * weight + self.pull * (weight - centre);
             // A feature that never varies has nothing but zeros here; the floor keeps its weight at 0.
-            sum.hessian[column * size + column] += self.l2.max(1e-9);
+            sum.hessian[column * size + column] += (self.l2 + self.pull).max(1e-9);
         }
         sum
     }
@@ -449,6 +517,22 @@ mod tests {
         let options = FitOptions { l2: 1.0, ..FitOptions::default() };
         check_recovered(&fit(&examples(15_000, 1, 1.0), &options).unwrap().0);
         check_recovered(&fit(&examples(24_000, 2, 4.0), &options).unwrap().0);
+    }
+
+    #[test]
+    fn intervals_are_drawn_to_what_suits_all() {
+        let examples = examples(3_000, 4, 1.0);
+        let column = examples.schema().names().iter().position(|n| n == "session_follow_share").unwrap();
+        let spread = |pooling: f64| {
+            let (model, report) = fit(&examples, &FitOptions { pooling, ..FitOptions::default() }).unwrap();
+            assert!(report.log_loss.iter().zip(&report.intercept_log_loss).all(|(own, plain)| own < plain));
+            let weights: Vec<f64> = model.parameters().weights.iter().map(|weights| weights[column]).collect();
+            let (least, most) = weights.iter().fold((f64::MAX, f64::MIN), |(a, b), &w| (a.min(w), b.max(w)));
+            assert!(least > 0.0);
+            most - least
+        };
+        let (alone, drawn, one) = (spread(0.0), spread(500.0), spread(1e9));
+        assert!(alone > drawn && drawn > one && one < 1e-3, "{alone} {drawn} {one}");
     }
 
     #[test]

@@ -95,6 +95,21 @@ fn people_get_what_their_like_turn_to() {
 }
 
 #[test]
+fn the_latest_mood_weighs_most() {
+    let preference = audience(&options());
+    trained(&preference, at(100));
+    // Five items of each of two groups; one group came last.
+    let of = |group: u32| (0..5).map(move |n| (ItemNo(n * GROUPS + group), 1.0));
+    let liked = |first: u32, then: u32, wanted: u32| {
+        let mut scratch = PreferenceScratch::default();
+        assert!(preference.fold_in(None, None, &of(first).chain(of(then)).collect::<Vec<_>>(), &mut scratch));
+        (5..8).map(|n| scratch.score(ItemNo(n * GROUPS + wanted)).unwrap()).sum::<f32>()
+    };
+    assert!(liked(3, 4, 4) > 1.1 * liked(4, 3, 4), "{} {}", liked(3, 4, 4), liked(4, 3, 4));
+    assert!(liked(3, 4, 3) > liked(3, 4, 2), "but what came before is not forgotten");
+}
+
+#[test]
 fn items_that_nobody_knows_are_guessed_from_their_looks() {
     let preference = audience(&options());
     trained(&preference, at(100));
