@@ -1,0 +1,1 @@
+//! Are the best ones found, whatever is asked together?
