@@ -198,7 +198,7 @@ fn nearest(rays: &[Ray], image: &Embedding) -> Option<(f32, (usize, f32))> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::prelude::{any, prop, prop_assert, proptest};
 
     use super::*;
 
@@ -254,7 +254,7 @@ mod tests {
 
     #[test]
     fn an_item_with_many_pictures_counts_as_much_as_one_with_one() {
-        let many = sample(0, 1.0, false, &[&[1.0, 0.0]; 9]);
+        let many = sample(0, 1.0, false, &[[1.0_f32, 0.0].as_slice(); 9]);
         let one = sample(1, 1.0, false, &[&[0.0, 1.0]]);
         let looks = looks(&[many, one], Strategy::AverageVector);
         let (a, b) = (looks.likeness(&unit(&[1.0, 0.0])), looks.likeness(&unit(&[0.0, 1.0])));

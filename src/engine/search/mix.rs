@@ -21,8 +21,8 @@ const FIRST_DEPTH: usize = 64;
 const LAST_DEPTH: usize = 16_384;
 /// The constant of reciprocal rank fusion, as its authors chose it.
 const RRF_K: f32 = 60.0;
-/// How deep each ranking counts for reciprocal rank fusion, unless more is asked for.
-const RRF_DEPTH: usize = 200;
+/// How deep each ranking counts for reciprocal rank fusion: always the same, so that pages fit together.
+const RRF_DEPTH: usize = 1_000;
 
 /// Likeness in something other than looks.
 #[derive(Debug)]
@@ -114,7 +114,6 @@ impl Mix<'_> {
 
     /// The best `want` items by their places in each ranking, with the parts of their scores.
     pub(super) fn fused(&self, want: usize) -> Result<Vec<(Found, Vec<Part>)>, EngineError> {
-        let depth = want.max(RRF_DEPTH);
         let mut fused: HashMap<ItemNo, (Found, Vec<Part>)> = HashMap::new();
         let mut add = |found: Found, example: Option<usize>, rank: usize, weight: f32| {
             let contribution = weight / (RRF_K + rank as f32);
@@ -123,12 +122,12 @@ impl Mix<'_> {
             entry.1.push(Part { example, similarity: found.score, rank: Some(rank), contribution });
         };
         if let Some(looks) = &self.looks {
-            for (rank, found) in (1..).zip(self.alike(looks, depth)?) {
+            for (rank, found) in (1..).zip(self.alike(looks, RRF_DEPTH)?) {
                 add(found, None, rank, looks.weight);
             }
         }
         for described in self.described.iter().filter(|described| !described.negative) {
-            for (rank, scored) in (1..).zip(self.ranking(described, depth)) {
+            for (rank, scored) in (1..).zip(self.ranking(described, RRF_DEPTH)) {
                 let found = Found { item: scored.item, image: None, score: scored.score };
                 add(found, Some(described.example), rank, described.weight);
             }
