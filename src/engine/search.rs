@@ -10,13 +10,12 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 use roaring::RoaringBitmap;
 
-use self::looks::{Looks, Pointless, Sample};
+use self::looks::{Looks, NoDirection, Sample};
 use self::mix::{By, Described, Found, Mix, Part};
 use super::live::Live;
 use super::parts::Parts;
 use super::{
-    AvailableAt, Engine, EngineError, Example, Fusion, Hit, HitPart, SearchAnswer, SearchRequest, Strategy,
-    WeightedExample,
+    AvailableAt, Engine, EngineError, Example, Fusion, Hit, HitPart, SearchAnswer, SearchRequest, WeightedExample,
 };
 use crate::collab::CoVisitationScratch;
 use crate::domain::{Condition, Embedding, ItemId, ItemNo, Test};
@@ -89,8 +88,12 @@ fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> 
         examples.take(number, example, seen, negative)?;
     }
     let Examples { samples, described, excluded, .. } = examples;
-    let looked_for = samples.iter().any(|s| !s.negative) || described.iter().any(|d| !d.negative);
-    if !looked_for && (samples.is_empty() || request.strategy == Strategy::BestScore) {
+    let looks = Looks::new(&samples, request.strategy).map_err(|NoDirection| EngineError::Invalid {
+        field: "positive",
+        reason: "the examples cancel each other out".into(),
+    })?;
+    let seeks = looks.as_ref().is_some_and(Looks::seeks);
+    if !seeks && described.iter().all(|d| d.negative) {
         // None but examples of which nothing is known, as an item without any picture.
         if request.positive.is_empty() {
             let reason = "needs at least one example; only `average_vector` finds pictures that are unlike others";
@@ -98,19 +101,10 @@ fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> 
         }
         return Ok(Vec::new());
     }
-    if request.fusion == Fusion::Rrf && described.iter().any(|d| d.negative) {
-        let reason = "words to keep away from have no ranking: `fusion` must be `weighted`";
+    if request.fusion == Fusion::Rrf && (described.iter().any(|d| d.negative) || looks.is_some() && !seeks) {
+        let reason = "what is only to be kept away from has no ranking: `fusion` must be `weighted`";
         return Err(EngineError::Invalid { field: "negative", reason: reason.into() });
     }
-    let looks = Looks::new(&samples, request.strategy).map_err(|pointless| match pointless {
-        Pointless::NoGoodExample => EngineError::Invalid {
-            field: "negative",
-            reason: "`best_score` needs a picture to look for beside the ones to keep away from".into(),
-        },
-        Pointless::NoDirection => {
-            EngineError::Invalid { field: "positive", reason: "the examples cancel each other out".into() }
-        }
-    })?;
     let floor = request.score_threshold.unwrap_or(f32::NEG_INFINITY);
     let mix = Mix { vectors: &*live.vectors, text: &text, looks, described, allowed, excluded, floor };
     let window = request.offset + request.limit;

@@ -74,12 +74,26 @@ fn what_is_to_be_kept_away_from_goes_down() {
             let same = json!({"positive": [picture(world, 4)], "negative": [picture(world, 4)], "limit": 24});
             assert!(strategy != "best_score" || number(&list(&search(&client, &same).await)[0]["score"]) <= 0.0);
         }
-        // By its picture instead of its id, so that it stays among the answers and can be seen to go down.
+        // By its pictures instead of its id, so that it stays among the answers and can be seen to go down.
         let n = (0..24).find(|&n| world.id(n) == neighbour).unwrap();
-        let body = json!({"positive": [picture(world, 4)], "negative": [picture(world, n)], "limit": 24});
+        let mut negative = vec![picture(world, n)];
+        let body = json!({"positive": [picture(world, 4)], "negative": negative, "limit": 48, "group": false});
+        let found = search(&client, &body).await;
+        let last = list(&found).last().unwrap();
+        assert_eq!((&last["item_id"], &last["image"]), (&json!(neighbour), &json!(0)), "{last}");
+        assert!(number(&last["score"]) < -0.999 && last["parts"][0]["example"] == "negative[0]", "{last}");
+        // An item is its best picture, so that all of them have to be kept away from for it to go.
+        negative.push(json!({"image_base64": base64(&world.pictures[n][1])}));
+        let body = json!({"positive": [picture(world, 4)], "negative": negative, "limit": 24});
         let found = search(&client, &body).await;
         assert!(place(&found, &neighbour) > place(&alone, &neighbour), "{found}");
-        assert!(number(&list(&found)[place(&found, &neighbour)]["score"]) < -0.9, "{found}");
+        // Words alone are looked for, a picture is kept away from.
+        let words = json!({"text": world.item(4).item.title, "negative": [picture(world, 4)], "limit": 24});
+        let away = search(&client, &words).await;
+        let own = list(&away).iter().find(|hit| hit["item_id"] == world.id(4)).unwrap();
+        let plain = search(&client, &json!({"text": world.item(4).item.title})).await;
+        assert_eq!(ids(&plain)[0], world.id(4));
+        assert!(number(&own["score"]) < number(&plain[0]["score"]), "{own}");
         // Only what is unlike something.
         let unlike = json!({"negative": [picture(world, 4)], "strategy": "average_vector", "limit": 24});
         assert_eq!(*ids(&search(&client, &unlike).await).last().unwrap(), world.id(4));
@@ -350,7 +364,7 @@ fn what_cannot_be_searched_with_is_refused_by_name() {
             (json!({"positive": [{"embedding": vec![0.0; 320]}]}), "positive[0]"),
             (json!({"positive": [good, {"image_base64": "aGVsbG8gd29ybGQ="}]}), "positive[1]"),
             (json!({"negative": [good]}), "positive"),
-            (json!({"negative": [good], "positive": [{"text": "sea"}]}), "negative"),
+            (json!({"negative": [good], "positive": [{"text": "sea"}], "fusion": "rrf"}), "negative"),
             (json!({"positive": [good], "negative": [{"text": "sea"}], "fusion": "rrf"}), "negative"),
             (json!({"positive": [good], "fusion": "rrf", "group": false}), "group"),
             (json!({"positive": [good], "limit": 1, "offset": 5_000}), "offset"),

@@ -58,25 +58,19 @@ struct Ray {
     factor: f32,
 }
 
-/// Why examples say nothing.
+/// Good and bad examples cancel each other out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pointless {
-    /// Only bad examples, from which no best one follows.
-    NoGoodExample,
-    /// Good and bad examples cancel each other out.
-    NoDirection,
-}
+pub(super) struct NoDirection;
 
 impl Looks {
     /// Prepares `samples`; `None` if there are none.
-    pub(super) fn new(samples: &[Sample], strategy: Strategy) -> Result<Option<Self>, Pointless> {
+    pub(super) fn new(samples: &[Sample], strategy: Strategy) -> Result<Option<Self>, NoDirection> {
         if samples.is_empty() {
             return Ok(None);
         }
         let sum = |negative: bool| samples.iter().filter(|s| s.negative == negative).map(|s| s.weight).sum::<f32>();
         let (good, bad) = (sum(false), sum(true));
         let rule = match strategy {
-            Strategy::BestScore if good == 0.0 => return Err(Pointless::NoGoodExample),
             Strategy::BestScore => best(samples),
             Strategy::AverageVector => average(samples, good, bad)?,
         };
@@ -89,6 +83,14 @@ impl Looks {
         match &self.rule {
             Rule::Best { good, .. } => good.iter().map(|ray| (&ray.vector, ray.factor)).collect(),
             Rule::Average { direction, .. } => vec![(direction, 1.0)],
+        }
+    }
+
+    /// Whether pictures are looked for, and not only to be kept away from.
+    pub(super) fn seeks(&self) -> bool {
+        match &self.rule {
+            Rule::Best { good, .. } => !good.is_empty(),
+            Rule::Average { .. } => true,
         }
     }
 
@@ -131,7 +133,9 @@ impl Looks {
                     // More like a bad example than like any good one: below all that are not.
                     (Some((good, _)), Some((bad, own))) if bad >= good => Some((own, -(bad * bad))),
                     (Some((good, own)), _) => Some((own, good)),
-                    (None, _) => None,
+                    // Where only words are looked for, being unlike is no merit.
+                    (None, Some((bad, own))) => Some((own, -(bad.max(0.0) * bad))),
+                    (None, None) => None,
                 };
                 let share =
                     share.map(|((example, similarity), contribution)| Share { example, similarity, contribution });
@@ -154,7 +158,7 @@ fn best(samples: &[Sample]) -> Rule {
 }
 
 /// Twice the good examples' mean less the bad ones': from the bad mean over the good one as far again.
-fn average(samples: &[Sample], good: f32, bad: f32) -> Result<Rule, Pointless> {
+fn average(samples: &[Sample], good: f32, bad: f32) -> Result<Rule, NoDirection> {
     let dims = samples.first().and_then(|s| s.vectors.first()).map_or(0, Embedding::dims);
     let mut sum = vec![0.0_f32; dims];
     let mut means = Vec::with_capacity(samples.len());
@@ -164,17 +168,17 @@ fn average(samples: &[Sample], good: f32, bad: f32) -> Result<Rule, Pointless> {
             (false, _, false) => sample.weight / good,
             (true, ..) => -sample.weight / bad,
         };
-        let vector = mean(&sample.vectors, dims).ok_or(Pointless::NoDirection)?;
+        let vector = mean(&sample.vectors, dims).ok_or(NoDirection)?;
         sum.iter_mut().zip(vector.as_slice()).for_each(|(sum, own)| *sum += factor * own);
         means.push(Ray { example: sample.example, vector, factor });
     }
     let length = sum.iter().map(|v| v * v).sum::<f32>().sqrt();
     // Rounding leaves some length where there is none.
     if length < 1e-4 {
-        return Err(Pointless::NoDirection);
+        return Err(NoDirection);
     }
     means.iter_mut().for_each(|ray| ray.factor /= length);
-    let direction = Embedding::unit(sum).map_err(|_| Pointless::NoDirection)?;
+    let direction = Embedding::unit(sum).map_err(|_| NoDirection)?;
     Ok(Rule::Average { direction, means })
 }
 
@@ -262,13 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn examples_that_say_nothing_are_told() {
+    fn examples_that_cancel_out_are_refused() {
         let good = sample(0, 1.0, false, &[&[1.0, 0.0]]);
-        let bad = Sample { negative: true, ..good.clone() };
-        let refused = |samples: &[Sample], strategy| Looks::new(samples, strategy).unwrap_err();
-        assert_eq!(refused(std::slice::from_ref(&bad), Strategy::BestScore), Pointless::NoGoodExample);
         let opposite = Sample { vectors: vec![unit(&[-1.0, 0.0])], ..good.clone() };
-        assert_eq!(refused(&[good, opposite], Strategy::AverageVector), Pointless::NoDirection);
+        assert_eq!(Looks::new(&[good, opposite], Strategy::AverageVector).unwrap_err(), NoDirection);
+    }
+
+    #[test]
+    fn what_is_only_to_be_kept_away_from_takes_away_and_never_adds() {
+        let looks = looks(&[sample(0, 1.0, true, &[&[1.0, 0.0]])], Strategy::BestScore);
+        assert!(!looks.seeks() && looks.queries().is_empty());
+        assert!((looks.likeness(&unit(&[0.6, 0.8])) + 0.36).abs() < 1e-6);
+        assert_eq!(looks.likeness(&unit(&[-1.0, 0.0])), 0.0);
     }
 
     proptest! {
@@ -293,6 +302,7 @@ mod tests {
             let bound = looks.queries().iter().map(|(query, factor)| factor * query.cosine(&image)).fold(-1.0, f32::max);
             let bound = if looks.has_bad() { bound.max(0.0) } else { bound };
             prop_assert!(likeness <= bound + 1e-5, "{} {}", likeness, bound);
+            if !looks.seeks() { return Ok(()) }
             if let Some(least) = looks.least_cosine(likeness) {
                 let cosines = looks.queries().into_iter().map(|(query, _)| query.cosine(&image));
                 prop_assert!(cosines.fold(-1.0, f32::max) >= least - 1e-5);

@@ -19,6 +19,10 @@ use crate::index::{SearchOptions, TextIndex, TextQuery, VectorIndex};
 /// How deep rankings are read at first, and at most; what is found then is the best of what was read.
 const FIRST_DEPTH: usize = 64;
 const LAST_DEPTH: usize = 16_384;
+/// How much further a ranking is read than it would have to be, and how much a cosine may differ: an index rounds
+/// otherwise than who compares the pictures in the end.
+const MORE: usize = 8;
+const ROUNDING: f32 = 1e-3;
 /// The constant of reciprocal rank fusion, as its authors chose it.
 const RRF_K: f32 = 60.0;
 /// How deep each ranking counts for reciprocal rank fusion: always the same, so that pages fit together.
@@ -81,7 +85,8 @@ impl Mix<'_> {
     /// The best `want` items by weighted mean; each as its best picture.
     pub(super) fn best(&self, want: usize) -> Result<Vec<Found>, EngineError> {
         let mut known: HashMap<ItemNo, Found> = HashMap::new();
-        let mut depth = if self.is_one_ranking() { want } else { want.saturating_mul(2).max(FIRST_DEPTH) };
+        let mut depth =
+            if self.is_one_ranking() { want.saturating_add(MORE) } else { want.saturating_mul(2).max(FIRST_DEPTH) };
         loop {
             let (met, unmet) = self.read(depth)?;
             for item in met {
@@ -121,7 +126,7 @@ impl Mix<'_> {
             entry.0.score += contribution;
             entry.1.push(Part { example, similarity: found.score, rank: Some(rank), contribution });
         };
-        if let Some(looks) = &self.looks {
+        if let Some(looks) = self.sought() {
             for (rank, found) in (1..).zip(self.alike(looks, RRF_DEPTH)?) {
                 add(found, None, rank, looks.weight);
             }
@@ -164,7 +169,7 @@ impl Mix<'_> {
 
     /// The best `want` items by the likeness of their pictures alone.
     fn alike(&self, looks: &Looks, want: usize) -> Result<Vec<Found>, EngineError> {
-        let mut depth = if looks.has_bad() { want.saturating_mul(2) } else { want };
+        let mut depth = if looks.has_bad() { want.saturating_mul(2) } else { want }.saturating_add(MORE);
         loop {
             let (items, unmet) = self.read_looks(looks, depth, None)?;
             let images = items.into_iter().filter_map(|item| self.best_image(looks, item));
@@ -195,7 +200,7 @@ impl Mix<'_> {
         let whole = self.weight();
         let (mut met, mut most, mut others) = (Vec::new(), 0.0, false);
         let with_words = self.described.iter().any(|described| !described.negative);
-        if let Some(looks) = &self.looks {
+        if let Some(looks) = self.sought() {
             let least = if with_words { None } else { looks.least_cosine(self.floor) };
             let (items, unmet) = self.read_looks(looks, depth, least)?;
             met.extend(items);
@@ -228,7 +233,7 @@ impl Mix<'_> {
             limit: depth,
             allowed: self.allowed.as_ref(),
             excluded: Some(&self.excluded),
-            min_score: least,
+            min_score: least.map(|least| least - ROUNDING),
             ..SearchOptions::default()
         };
         let (mut met, mut unmet) = (Vec::new(), None::<f32>);
@@ -299,7 +304,12 @@ impl Mix<'_> {
     /// The weights of all that is looked for.
     fn weight(&self) -> f32 {
         let described: f32 = self.described.iter().filter(|d| !d.negative).map(|d| d.weight).sum();
-        (self.looks.as_ref().map_or(0.0, |looks| looks.weight) + described).max(f32::MIN_POSITIVE)
+        (self.sought().map_or(0.0, |looks| looks.weight) + described).max(f32::MIN_POSITIVE)
+    }
+
+    /// The pictures, if any are looked for.
+    fn sought(&self) -> Option<&Looks> {
+        self.looks.as_ref().filter(|looks| looks.seeks())
     }
 
     /// Whether a single ranking has the answer as it is.

@@ -85,7 +85,7 @@ fn mix<'a>(shelf: &'a Shelf, wanted: &Wanted, random: &mut StdRng) -> Mix<'a> {
 /// Everything that has anything to do with what is looked for, scored one by one.
 fn everything(mix: &Mix<'_>) -> Vec<Found> {
     let good = |item: ItemNo| {
-        let pictured = mix.looks.is_some() && !mix.vectors.get(item).is_empty();
+        let pictured = mix.sought().is_some() && !mix.vectors.get(item).is_empty();
         pictured || mix.described.iter().any(|d| !d.negative && mix.similarity(d, item) > 0.0)
     };
     let permitted = |no: &u32| mix.allowed.as_ref().is_none_or(|a| a.contains(*no)) && !mix.excluded.contains(*no);
@@ -98,7 +98,7 @@ fn everything(mix: &Mix<'_>) -> Vec<Found> {
 
 fn wishes() -> Vec<Wanted> {
     let mut wishes = Vec::new();
-    for (good, bad) in [(0, 0), (1, 0), (3, 0), (1, 1), (2, 3)] {
+    for (good, bad) in [(0, 0), (1, 0), (3, 0), (1, 1), (2, 3), (0, 2)] {
         for (words, bad_words) in [(0, 0), (1, 0), (3, 0), (1, 2)] {
             for bits in 0..16 {
                 let (audience, average, few) = (bits & 1 > 0, bits & 2 > 0, bits & 4 > 0);
