@@ -171,12 +171,25 @@ pub struct Hit {
 pub struct HitPart {
     /// The example's name on the wire, or what its ranking is called.
     pub place: String,
+    /// In what the two are alike.
+    pub by: Aspect,
     /// Cosine similarity for pictures, a share of the best possible score for words.
     pub similarity: f32,
     /// The place in the example's ranking, where places are what counts.
     pub rank: Option<usize>,
     /// What it adds to the score.
     pub contribution: f32,
+}
+
+/// In what items can be alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aspect {
+    /// In their pictures.
+    Looks,
+    /// In title, tags, categories and description.
+    Words,
+    /// In who turns to them.
+    Audience,
 }
 
 /// Whether the service can do its work, and what it consists of.

@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 pub use answer::{
-    EventReceipt, FrameOutcome, Hit, HitPart, HorizonList, ImageView, ItemPage, ItemReceipt, ItemView, Readiness,
-    Recommendation, Recommended, SearchAnswer, SessionState,
+    Aspect, EventReceipt, FrameOutcome, Hit, HitPart, HorizonList, ImageView, ItemPage, ItemReceipt, ItemView,
+    Readiness, Recommendation, Recommended, SearchAnswer, SessionState,
 };
 pub use erase::Erasure;
 pub use error::EngineError;

@@ -127,6 +127,7 @@ fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> 
         let image = found.image.filter(|&(_, compared)| compared == images).map(|(image, _)| image);
         let named = |part: Part| HitPart {
             place: part.example.map_or_else(|| "images".to_owned(), |n| all[n].place.clone()),
+            by: part.by,
             similarity: part.similarity,
             rank: part.rank,
             contribution: part.contribution,

@@ -322,7 +322,8 @@ fn items_are_alike_in_looks_words_and_audience() {
         assert_eq!(first("by=engagement").await.as_deref(), Some("d"));
         let mixed = client.get("/v1/items/a/similar?by=mixed&explain=true&limit=4").await.ok();
         assert_eq!(list(&mixed["items"]).len(), 4);
-        assert!(list(&mixed["items"]).iter().any(|hit| list(&hit["parts"]).len() == 2), "{mixed}");
+        let b = list(&mixed["items"]).iter().find(|hit| hit["item_id"] == "b").unwrap();
+        assert_eq!((&b["parts"][0]["by"], &b["parts"][1]["by"]), (&json!("image"), &json!("metadata")), "{mixed}");
         // What lacks pictures is compared in words where both count, and refused where only pictures do.
         let blind = client.get("/v1/items/blind/similar?by=mixed").await.ok();
         assert!(ids(&blind["items"]).contains(&"a"), "{blind}");

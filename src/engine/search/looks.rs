@@ -267,9 +267,8 @@ mod tests {
 
     #[test]
     fn examples_that_cancel_out_are_refused() {
-        let good = sample(0, 1.0, false, &[&[1.0, 0.0]]);
-        let opposite = Sample { vectors: vec![unit(&[-1.0, 0.0])], ..good.clone() };
-        assert_eq!(Looks::new(&[good, opposite], Strategy::AverageVector).unwrap_err(), NoDirection);
+        let opposite = [sample(0, 1.0, false, &[&[1.0, 0.0]]), sample(1, 1.0, false, &[&[-1.0, 0.0]])];
+        assert_eq!(Looks::new(&opposite, Strategy::AverageVector).unwrap_err(), NoDirection);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use roaring::RoaringBitmap;
 
 use super::looks::Looks;
 use crate::domain::{Embedding, ItemNo, Scored};
-use crate::engine::EngineError;
+use crate::engine::{Aspect, EngineError};
 use crate::index::{SearchOptions, TextIndex, TextQuery, VectorIndex};
 
 /// How deep rankings are read at first, and at most; what is found then is the best of what was read.
@@ -76,6 +76,7 @@ pub(super) struct Found {
 pub(super) struct Part {
     /// The number of the example; `None` for the ranking of all pictures.
     pub(super) example: Option<usize>,
+    pub(super) by: Aspect,
     pub(super) similarity: f32,
     pub(super) rank: Option<usize>,
     pub(super) contribution: f32,
@@ -120,21 +121,21 @@ impl Mix<'_> {
     /// The best `want` items by their places in each ranking, with the parts of their scores.
     pub(super) fn fused(&self, want: usize) -> Result<Vec<(Found, Vec<Part>)>, EngineError> {
         let mut fused: HashMap<ItemNo, (Found, Vec<Part>)> = HashMap::new();
-        let mut add = |found: Found, example: Option<usize>, rank: usize, weight: f32| {
+        let mut add = |found: Found, example: Option<usize>, by: Aspect, rank: usize, weight: f32| {
             let contribution = weight / (RRF_K + rank as f32);
             let entry = fused.entry(found.item).or_insert((Found { score: 0.0, ..found }, Vec::new()));
             entry.0.score += contribution;
-            entry.1.push(Part { example, similarity: found.score, rank: Some(rank), contribution });
+            entry.1.push(Part { example, by, similarity: found.score, rank: Some(rank), contribution });
         };
         if let Some(looks) = self.sought() {
             for (rank, found) in (1..).zip(self.alike(looks, RRF_DEPTH)?) {
-                add(found, None, rank, looks.weight);
+                add(found, None, Aspect::Looks, rank, looks.weight);
             }
         }
         for described in self.described.iter().filter(|described| !described.negative) {
             for (rank, scored) in (1..).zip(self.ranking(described, RRF_DEPTH)) {
                 let found = Found { item: scored.item, image: None, score: scored.score };
-                add(found, Some(described.example), rank, described.weight);
+                add(found, Some(described.example), described.by.aspect(), rank, described.weight);
             }
         }
         let mut best: Vec<(Found, Vec<Part>)> =
@@ -154,6 +155,7 @@ impl Mix<'_> {
             let scale = looks.weight / whole;
             parts.extend(looks.shares(vector).into_iter().map(|share| Part {
                 example: Some(share.example),
+                by: Aspect::Looks,
                 similarity: share.similarity,
                 rank: None,
                 contribution: scale * share.contribution,
@@ -162,7 +164,7 @@ impl Mix<'_> {
         parts.extend(self.described.iter().map(|described| {
             let similarity = self.similarity(described, found.item);
             let contribution = described.signed_weight() / whole * similarity;
-            Part { example: Some(described.example), similarity, rank: None, contribution }
+            Part { example: Some(described.example), by: described.by.aspect(), similarity, rank: None, contribution }
         }));
         parts
     }
@@ -318,6 +320,15 @@ impl Mix<'_> {
             (Some(looks), []) => !looks.has_bad(),
             (None, [only]) => !only.negative,
             _ => false,
+        }
+    }
+}
+
+impl By {
+    fn aspect(&self) -> Aspect {
+        match self {
+            Self::Words(_) => Aspect::Words,
+            Self::Audience(_) => Aspect::Audience,
         }
     }
 }

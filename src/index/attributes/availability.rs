@@ -87,7 +87,7 @@ impl Availability {
     ) -> (RoaringBitmap, Closed) {
         let closed = self.closed(now);
         let unavailable = match region {
-            Some(region) if !self.in_regions.is_empty() => &self.in_regions - meant_for(region) | &*closed.items,
+            Some(region) if !self.in_regions.is_empty() => (&self.in_regions - meant_for(region)) | &*closed.items,
             Some(_) | None => RoaringBitmap::clone(&closed.items),
         };
         (unavailable, closed)

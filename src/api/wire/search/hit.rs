@@ -10,7 +10,7 @@ use crate::api::wire::Rfc3339;
 use crate::api::wire::item::{AttributeValue, thumbnail_url};
 use crate::api::wire::recommend::milliseconds;
 use crate::domain::ItemId;
-use crate::engine::{Hit, HitPart, SearchAnswer};
+use crate::engine::{Aspect, Hit, HitPart, SearchAnswer};
 
 /// What of an item comes with a hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -130,6 +130,8 @@ pub(in crate::api) struct PartAnswer {
     /// The example, by its name in the request; `images` for the ranking of all pictures with `fusion: "rrf"`.
     #[schema(examples("positive[0]"))]
     example: String,
+    /// In what the two are alike.
+    by: AspectAnswer,
     /// Cosine similarity for pictures, a share of the best possible score for words.
     similarity: f32,
     /// The place in this example's ranking; with `fusion: "rrf"`.
@@ -137,6 +139,29 @@ pub(in crate::api) struct PartAnswer {
     rank: Option<usize>,
     /// What it adds to the score.
     contribution: f32,
+}
+
+/// In what an example and a hit are alike.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = HitAspect)]
+pub(in crate::api) enum AspectAnswer {
+    /// In pictures.
+    Image,
+    /// In title, tags, categories and description.
+    Metadata,
+    /// In who turns to them.
+    Engagement,
+}
+
+impl From<Aspect> for AspectAnswer {
+    fn from(aspect: Aspect) -> Self {
+        match aspect {
+            Aspect::Looks => Self::Image,
+            Aspect::Words => Self::Metadata,
+            Aspect::Audience => Self::Engagement,
+        }
+    }
 }
 
 impl SearchAnswerBody {
@@ -186,6 +211,7 @@ impl HitItem {
 
 impl From<HitPart> for PartAnswer {
     fn from(part: HitPart) -> Self {
-        Self { example: part.place, similarity: part.similarity, rank: part.rank, contribution: part.contribution }
+        let HitPart { place: example, by, similarity, rank, contribution } = part;
+        Self { example, by: by.into(), similarity, rank, contribution }
     }
 }

@@ -59,8 +59,8 @@ fn mix<'a>(shelf: &'a Shelf, wanted: &Wanted, random: &mut StdRng) -> Mix<'a> {
         let (weight, negative) = (random.random_range(0.5..2.0), number >= wanted.good);
         samples.push(Sample { example: number, weight, negative, vectors: vec![direction(random)] });
     }
-    for number in 0..wanted.words + wanted.bad_words {
-        let query = shelf.text.query(&format!("{} {}", WORDS[random.random_range(0..8)], WORDS[number]));
+    for (number, word) in WORDS.iter().enumerate().take(wanted.words + wanted.bad_words) {
+        let query = shelf.text.query(&format!("{} {word}", WORDS[random.random_range(0..8)]));
         let (example, weight) = (samples.len() + number, random.random_range(0.2..2.0));
         described.push(Described { example, weight, negative: number >= wanted.words, by: By::Words(query) });
     }
