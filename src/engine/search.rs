@@ -19,6 +19,7 @@ use super::{
 };
 use crate::collab::CoVisitationScratch;
 use crate::domain::{Condition, Embedding, ItemId, ItemNo, Test};
+use crate::index::TextIndex;
 use crate::telemetry::Stage;
 
 /// How far pages reach: `offset` and `limit` together.
@@ -79,11 +80,15 @@ fn check(request: &SearchRequest, most: usize) -> Result<(), EngineError> {
 fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> Result<Vec<Hit>, EngineError> {
     let live = &parts.live;
     let allowed = allowed(parts, &request);
-    let text = live.text.read();
-    let mut examples =
-        Examples { live, text: &text, samples: Vec::new(), described: Vec::new(), excluded: RoaringBitmap::new() };
-    let negative = std::iter::repeat_n(false, request.positive.len()).chain(std::iter::repeat(true));
     let all: Vec<&WeightedExample> = request.positive.iter().chain(&request.negative).collect();
+    // Not held for pictures alone: who writes an item would have to wait.
+    let empty = TextIndex::default();
+    let with_words = all.iter().any(|e| matches!(e.example, Example::Text(_) | Example::ItemWords(_)));
+    let held = with_words.then(|| live.text.read());
+    let text = held.as_deref().unwrap_or(&empty);
+    let mut examples =
+        Examples { live, text, samples: Vec::new(), described: Vec::new(), excluded: RoaringBitmap::new() };
+    let negative = std::iter::repeat_n(false, request.positive.len()).chain(std::iter::repeat(true));
     for (number, ((example, seen), negative)) in all.iter().zip(seen).zip(negative).enumerate() {
         examples.take(number, example, seen, negative)?;
     }
@@ -106,7 +111,7 @@ fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> 
         return Err(EngineError::Invalid { field: "negative", reason: reason.into() });
     }
     let floor = request.score_threshold.unwrap_or(f32::NEG_INFINITY);
-    let mix = Mix { vectors: &*live.vectors, text: &text, looks, described, allowed, excluded, floor };
+    let mix = Mix { vectors: &*live.vectors, text, looks, described, allowed, excluded, floor };
     let window = request.offset + request.limit;
     let explained = |found: Found| (request.explain.then(|| mix.parts(&found)), found);
     let page: Vec<(Option<Vec<Part>>, Found)> = match (request.fusion, request.each_image) {
@@ -159,7 +164,7 @@ fn allowed(parts: &Parts, request: &SearchRequest) -> Option<RoaringBitmap> {
 /// What a request's examples come down to.
 struct Examples<'a> {
     live: &'a Live,
-    text: &'a crate::index::TextIndex,
+    text: &'a TextIndex,
     samples: Vec<Sample>,
     described: Vec<Described>,
     /// The items among the examples, which are no answer.

@@ -72,7 +72,7 @@ pub struct TextQuery {
 /// Sums by item that a thread keeps from one query to the next.
 #[derive(Debug, Default)]
 struct Sums {
-    /// By item; all zero between queries.
+    /// By item, so that there are at most as many as items have ever had numbers; all zero between queries.
     sums: Vec<f32>,
     /// The items that have one.
     items: Vec<u32>,
