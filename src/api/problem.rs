@@ -211,7 +211,9 @@ impl ApiError {
                 }
                 EngineError::BadImage { .. } => (S::UNPROCESSABLE_ENTITY, "bad_image", "Damaged image"),
                 EngineError::ImageTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "image_too_large", "Image too large"),
-                EngineError::Invalid { .. } => (S::UNPROCESSABLE_ENTITY, "invalid_value", "Invalid value"),
+                EngineError::Invalid { .. } | EngineError::InvalidExample { .. } => {
+                    (S::UNPROCESSABLE_ENTITY, "invalid_value", "Invalid value")
+                }
                 EngineError::UnknownItem(_) => (S::NOT_FOUND, "item_not_found", "No such item"),
                 EngineError::UnknownSession => (S::NOT_FOUND, "session_not_found", "No such session"),
                 EngineError::ItemWithoutImage(_) => {
@@ -293,6 +295,9 @@ impl ApiError {
             Self::Invalid(errors) => errors.clone(),
             Self::InvalidQuery(error) | Self::InvalidPath(error) | Self::InvalidMultipart(error) => vec![error.clone()],
             Self::Engine(EngineError::Invalid { field, reason }) => vec![FieldError::new(*field, reason.clone())],
+            Self::Engine(EngineError::InvalidExample { place, reason }) => {
+                vec![FieldError::new(place.clone(), reason.clone())]
+            }
             Self::Engine(
                 EngineError::UnsupportedImage { what, .. }
                 | EngineError::BadImage { what, .. }

@@ -228,8 +228,16 @@ mod tests {
     #[test]
     fn request_bodies_refuse_unknown_fields() {
         let document = document();
-        for name in ["RecommendRequest", "SearchRequest", "EventsRequest", "Event", "ItemWrite", "Filter", "Condition"]
-        {
+        for name in [
+            "RecommendRequest",
+            "SearchRequest",
+            "SearchExample",
+            "EventsRequest",
+            "Event",
+            "ItemWrite",
+            "Filter",
+            "Condition",
+        ] {
             let schema = &document["components"]["schemas"][name];
             assert_eq!(schema["additionalProperties"], false, "{name}: {schema}");
         }

@@ -7,13 +7,31 @@ use super::{Attribute, Item};
 pub enum Test {
     /// The field has at least one of these values. Numbers and flags are compared by their text.
     Any(Vec<String>),
-    /// The field is a number in this range; a missing bound is open.
-    Range {
-        /// At least this much.
-        gte: Option<f64>,
-        /// At most this much.
-        lte: Option<f64>,
-    },
+    /// The field is a number in this range.
+    Range(Range),
+}
+
+/// A range of numbers; a missing bound is open, and of two bounds on one side both hold.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Range {
+    /// At least this much.
+    pub gte: Option<f64>,
+    /// More than this.
+    pub gt: Option<f64>,
+    /// At most this much.
+    pub lte: Option<f64>,
+    /// Less than this.
+    pub lt: Option<f64>,
+}
+
+impl Range {
+    /// Whether `number` lies in it. What is not a number lies only in the range without bounds.
+    pub fn contains(&self, number: f64) -> bool {
+        self.gte.is_none_or(|bound| number >= bound)
+            && self.gt.is_none_or(|bound| number > bound)
+            && self.lte.is_none_or(|bound| number <= bound)
+            && self.lt.is_none_or(|bound| number < bound)
+    }
 }
 
 /// A field and what is asked of it.
@@ -75,7 +93,7 @@ impl Condition {
                     }),
                 }
             }
-            Test::Range { gte, lte } => {
+            Test::Range(range) => {
                 let number = match self.field.as_str() {
                     "age_rating" => item.age_rating.map(f64::from),
                     "duration_s" => item.duration_s.map(f64::from),
@@ -84,7 +102,7 @@ impl Condition {
                         Some(Attribute::Flag(_) | Attribute::Text(_) | Attribute::Texts(_)) | None => None,
                     },
                 };
-                number.is_some_and(|n| gte.is_none_or(|low| n >= low) && lte.is_none_or(|high| n <= high))
+                number.is_some_and(|n| range.contains(n))
             }
         }
     }
@@ -113,9 +131,11 @@ mod tests {
         assert!(any("year", &["1995"]).holds(&item));
         assert!(any("cast", &["B"]).holds(&item));
         assert!(!any("studio", &["X"]).holds(&item));
-        let range = |gte, lte| Condition { field: "year".into(), test: Test::Range { gte, lte } };
-        assert!(range(Some(1995.0), None).holds(&item));
-        assert!(!range(None, Some(1994.0)).holds(&item));
+        let range = |range| Condition { field: "year".into(), test: Test::Range(range) };
+        assert!(range(Range { gte: Some(1995.0), ..Range::default() }).holds(&item));
+        assert!(!range(Range { lte: Some(1994.0), ..Range::default() }).holds(&item));
+        assert!(!range(Range { gt: Some(1995.0), ..Range::default() }).holds(&item));
+        assert!(range(Range { gt: Some(1994.0), lt: Some(1996.0), ..Range::default() }).holds(&item));
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod time;
 pub use dot::{add_scaled, dot, dot_rows};
 pub use embedding::{Embedding, EmbeddingError};
 pub use event::{Event, EventKind, UnknownEventKind};
-pub use filter::{Condition, Filter, Test};
+pub use filter::{Condition, Filter, Range, Test};
 pub use horizon::{Horizons, HorizonsError};
 pub use id::{EventId, IdError, ItemId, ItemNo, MAX_ID_BYTES, SessionId, UserId, UserKey};
 pub use item::{Attribute, Item, ItemError};

@@ -1,5 +1,6 @@
 //! What does the engine answer?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::{Item, ItemId, Motion, Timestamp};
@@ -150,13 +151,45 @@ pub struct SearchAnswer {
     pub took: Duration,
 }
 
-/// An item that was found.
+/// An item, or one of its pictures, that was found.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     /// The item.
-    pub item: ItemId,
-    /// Cosine similarity for pictures, a tf-idf score for words.
+    pub item: Arc<Item>,
+    /// How many pictures it has.
+    pub images: usize,
+    /// The number of the picture that is most alike, from 0; none where only words were compared.
+    pub image: Option<usize>,
+    /// Cosine similarity for pictures, a share of the best possible score for words, their weighted mean for both.
     pub score: f32,
+    /// What adds up to the score, if asked for.
+    pub parts: Option<Vec<HitPart>>,
+}
+
+/// What an example has to do with a hit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HitPart {
+    /// The example's name on the wire, or what its ranking is called.
+    pub place: String,
+    /// In what the two are alike.
+    pub by: Aspect,
+    /// Cosine similarity for pictures, a share of the best possible score for words.
+    pub similarity: f32,
+    /// The place in the example's ranking, where places are what counts.
+    pub rank: Option<usize>,
+    /// What it adds to the score.
+    pub contribution: f32,
+}
+
+/// In what items can be alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aspect {
+    /// In their pictures.
+    Looks,
+    /// In title, tags, categories and description.
+    Words,
+    /// In who turns to them.
+    Audience,
 }
 
 /// Whether the service can do its work, and what it consists of.

@@ -42,6 +42,14 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// An example to search with cannot be used.
+    #[error("{place}: {reason}")]
+    InvalidExample {
+        /// The example, by its name on the wire.
+        place: String,
+        /// Why.
+        reason: String,
+    },
     /// There is no such item.
     #[error("no item {0}")]
     UnknownItem(ItemId),
@@ -89,6 +97,7 @@ impl EngineError {
             | Self::BadImage { .. }
             | Self::ImageTooLarge { .. }
             | Self::Invalid { .. }
+            | Self::InvalidExample { .. }
             | Self::UnknownItem(_)
             | Self::UnknownSession
             | Self::ItemWithoutImage(_)

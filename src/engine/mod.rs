@@ -39,8 +39,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 pub use answer::{
-    EventReceipt, FrameOutcome, Hit, HorizonList, ImageView, ItemPage, ItemReceipt, ItemView, Readiness,
-    Recommendation, Recommended, SearchAnswer, SessionState,
+    Aspect, EventReceipt, FrameOutcome, Hit, HitPart, HorizonList, ImageView, ItemPage, ItemReceipt, ItemView,
+    Readiness, Recommendation, Recommended, SearchAnswer, SessionState,
 };
 pub use erase::Erasure;
 pub use error::EngineError;
@@ -51,7 +51,10 @@ pub use learn::{
 };
 pub use parts::{CandidateLimits, EngineOptions};
 pub use recover::{Progress, Recovered, Step};
-pub use request::{FrameRequest, FrameUpload, ItemWrite, Query, RecommendRequest, SearchRequest};
+pub use request::{
+    AvailableAt, Example, FrameRequest, FrameUpload, Fusion, ItemWrite, RecommendRequest, SearchRequest, Strategy,
+    WeightedExample,
+};
 pub use storage::Rewritten;
 
 use self::applier::Applier;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{Filter, Item, ItemId, SessionId, UserKey};
+use crate::domain::{Filter, Item, ItemId, SessionId, Timestamp, UserKey};
 
 /// An encoded picture (JPEG, PNG, WebP, GIF, BMP) that was on a screen.
 #[derive(Debug, Clone)]
@@ -75,25 +75,99 @@ pub struct ItemWrite {
 }
 
 /// What to search with.
-#[derive(Debug, Clone)]
-pub enum Query {
+#[derive(Debug, Clone, PartialEq)]
+pub enum Example {
     /// A picture.
     Image(Bytes),
     /// An item's own pictures.
     Item(ItemId),
+    /// An item's title, tags, categories and description.
+    ItemWords(ItemId),
+    /// An item's audience: what is turned to in the same sessions.
+    ItemAudience(ItemId),
+    /// A vector of the model that serves, of any length but zero.
+    Embedding(Vec<f32>),
     /// Words, matched with titles, tags, categories and descriptions.
     Text(String),
 }
 
-/// Asks for items that look (or read) like the query.
-#[derive(Debug, Clone)]
-pub struct SearchRequest {
+/// What to search with, and how much it counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightedExample {
     /// What to search with.
-    pub query: Query,
-    /// How many items.
+    pub example: Example,
+    /// Above 0; only the weights' proportions matter.
+    pub weight: f32,
+    /// Its name on the wire, for refusals and explanations.
+    pub place: String,
+    /// Whether an item without pictures is refused. If not, it just does not count.
+    pub required: bool,
+}
+
+impl WeightedExample {
+    /// An example that counts like any other.
+    pub fn of(example: Example, place: &str) -> Self {
+        Self { example, weight: 1.0, place: place.to_owned(), required: true }
+    }
+}
+
+/// How several pictures become one likeness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strategy {
+    /// What is like any of the good examples, and less like any of the bad ones.
+    #[default]
+    BestScore,
+    /// What lies in the direction of the good examples' mean, away from the bad ones'.
+    AverageVector,
+}
+
+/// How likeness of pictures and likeness of words become one score.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Fusion {
+    /// Their weighted mean.
+    #[default]
+    Weighted,
+    /// By their places in each ranking (reciprocal rank fusion).
+    Rrf,
+}
+
+/// When an item has to be available to be found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AvailableAt {
+    /// Not at all: the whole catalogue is searched.
+    #[default]
+    Whenever,
+    /// At this moment.
+    Now,
+    /// At that one.
+    Then(Timestamp),
+}
+
+/// Asks for items that look (or read) like the examples.
+#[derive(Debug, Clone, Default)]
+pub struct SearchRequest {
+    /// What to look for.
+    pub positive: Vec<WeightedExample>,
+    /// What to keep away from.
+    pub negative: Vec<WeightedExample>,
+    /// How several pictures become one likeness.
+    pub strategy: Strategy,
+    /// How pictures and words become one score.
+    pub fusion: Fusion,
+    /// How many hits.
     pub limit: usize,
+    /// How many of the best hits are left out, as an earlier page had them.
+    pub offset: usize,
     /// Which items may be answered.
     pub filter: Filter,
-    /// Leave out items whose score is lower.
+    /// When they have to be available.
+    pub available_at: AvailableAt,
+    /// Only items that may be shown in this region.
+    pub region: Option<String>,
+    /// Only hits of at least this score.
     pub score_threshold: Option<f32>,
+    /// Whether each picture of an item is a hit of its own.
+    pub each_image: bool,
+    /// Whether to say what each example contributed.
+    pub explain: bool,
 }

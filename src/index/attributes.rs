@@ -1,10 +1,11 @@
 //! Which items pass a filter, and which may be shown now? Answered with bitmaps, without looking at the items.
 //!
 //! The bitmaps agree with [`Filter::accepts`] and [`Item::available`] on every item; a property test holds them to it.
-//! A catalogue without availability windows and regions costs nothing: [`AttributeIndex::restriction`] then answers
-//! `None`, and a search need not ask.
+//! What may be shown is remembered until an item changes or a window opens or closes. Where that is everything,
+//! [`AttributeIndex::restriction`] answers `None`, and a search need not ask.
 
 mod availability;
+mod open;
 mod posting;
 mod words;
 
@@ -12,10 +13,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
 use self::availability::Availability;
+use self::open::Open;
 use self::posting::{Number, Posting};
 use self::words::Words;
 use crate::domain::{Attribute, Condition, Filter, Item, ItemNo, Test, Timestamp};
@@ -33,6 +35,8 @@ struct State {
     /// Field to its numbers in order, and to the items that have each.
     numbers: HashMap<Arc<str>, BTreeMap<Number, Posting>>,
     availability: Availability,
+    /// What may be shown, which most requests ask without any filter.
+    open: Mutex<Open>,
     /// What each item was entered under, so that it can be taken out.
     entries: HashMap<u32, Entries>,
 }
@@ -106,6 +110,7 @@ impl AttributeIndex {
 
 impl State {
     fn insert(&mut self, number: u32, item: &Item) {
+        self.open.get_mut().forget();
         self.all.insert(number);
         let mut words: Vec<u32> =
             words_of(item).into_iter().map(|(field, text)| self.words.insert(field, &text, number)).collect();
@@ -128,6 +133,7 @@ impl State {
 
     fn remove(&mut self, number: u32) -> bool {
         let Some(entries) = self.entries.remove(&number) else { return false };
+        self.open.get_mut().forget();
         self.all.remove(number);
         entries.words.iter().for_each(|word| self.words.remove(*word, number));
         for (field, value) in &entries.numbers {
@@ -144,14 +150,32 @@ impl State {
     }
 
     fn restriction(&self, filter: &Filter, now: Timestamp, region: Option<&str>) -> Option<RoaringBitmap> {
-        let unavailable = self.availability.unavailable(now, region, |region| self.words.items("region", region));
-        match (self.allowed(filter), unavailable) {
+        match (self.allowed(filter), self.open(now, region)) {
             (None, None) => None,
-            (None, Some(unavailable)) => Some(&self.all - unavailable),
+            (None, Some(open)) => Some(RoaringBitmap::clone(&open)),
             (Some(allowed), None) => Some(allowed),
-            (Some(allowed), Some(unavailable)) => Some(allowed - unavailable),
+            (Some(mut allowed), Some(open)) => {
+                allowed &= &*open;
+                Some(allowed)
+            }
         }
         .filter(|allowed| allowed.len() < self.all.len())
+    }
+
+    /// The items that may be shown at `now` in `region`; `None` for all.
+    fn open(&self, now: Timestamp, region: Option<&str>) -> Option<Arc<RoaringBitmap>> {
+        if self.availability.is_open(region) {
+            return None;
+        }
+        let mut remembered = self.open.lock();
+        if let Some(open) = remembered.find(now, region) {
+            return open;
+        }
+        let meant_for = |region: &str| self.words.items("region", region);
+        let (unavailable, closed) = self.availability.unavailable(now, region, meant_for);
+        let open = (!unavailable.is_empty()).then(|| Arc::new(&self.all - unavailable));
+        remembered.keep(region, closed, open.clone());
+        open
     }
 
     /// The items that the filter accepts; `None` for all.
@@ -193,10 +217,10 @@ impl State {
                 }
                 any
             }
-            Test::Range { gte, lte } => self
+            Test::Range(range) => self
                 .numbers
                 .get(condition.field.as_str())
-                .map(|column| posting::between(column, *gte, *lte))
+                .map(|column| posting::within(column, range))
                 .unwrap_or_default(),
         }
     }

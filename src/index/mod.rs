@@ -32,7 +32,7 @@ pub use adaptive::AdaptiveIndex;
 pub use attributes::AttributeIndex;
 pub use exact::ExactIndex;
 pub use planner::{IndexKind, UnknownIndexKind};
-pub use text::TextIndex;
+pub use text::{TextIndex, TextQuery};
 
 use crate::domain::{Embedding, ItemNo, Scored};
 

@@ -19,6 +19,7 @@ mod operations;
 mod privacy;
 mod restart;
 mod robustness;
+mod search;
 mod starting;
 mod storage;
 mod storage_format;

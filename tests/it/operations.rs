@@ -183,6 +183,21 @@ fn check_schema(document: &Value, schema: &Value, value: &Value, place: &str) ->
     Ok(())
 }
 
+/// Everything that a hit can bring of its item.
+const HIT_FIELDS: [&str; 11] = [
+    "title",
+    "description",
+    "tags",
+    "categories",
+    "regions",
+    "duration_s",
+    "age_rating",
+    "available_from",
+    "available_until",
+    "attributes",
+    "thumbnail",
+];
+
 /// A good request for an operation of the document.
 async fn good_request(client: &Client, world: &World, method: &str, path: &str) -> Answer {
     let item = world.id(1);
@@ -191,6 +206,9 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
     let request = client.request(&method.to_uppercase(), &filled);
     let jpeg = world.frame(1, 2.0);
     Answer::of(match (method, path) {
+        ("get", "/v1/items/{item_id}/similar") => {
+            request.query(&[("by", "mixed"), ("explain", "true"), ("with", &HIT_FIELDS.join(","))])
+        }
         ("get" | "delete", _) => request,
         ("put", "/v1/items/{item_id}") => request.json(&json!({"title": "put", "images_base64": [base64(&jpeg)]})),
         ("patch", "/v1/items/{item_id}") => request.json(&json!({"title": "patched"})),
@@ -207,7 +225,8 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
         ("post", "/v1/sessions/{session_id}/frames") => {
             request.query(&[("recommend", "true"), ("at_s", "2")]).header("content-type", "image/jpeg").body(jpeg)
         }
-        ("post", "/v1/search") => request.header("content-type", "image/jpeg").body(jpeg),
+        ("post", "/v1/search") => request.json(&json!({"image_base64": base64(&jpeg), "positive": [{"text": "sea"}],
+            "explain": true, "with": HIT_FIELDS})),
         _ => panic!("{method} {path} is documented, but this test does not know how to ask for it"),
     })
     .await

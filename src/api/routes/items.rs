@@ -15,7 +15,7 @@ use crate::api::options::Limits;
 use crate::api::problem::{ApiError, FieldError, Problem};
 use crate::api::state::AppState;
 use crate::api::wire::{
-    ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, SearchAnswerBody, SimilarQuery, patched, write_of,
+    Asked, ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, SearchAnswerBody, SimilarQuery, patched, write_of,
 };
 use crate::domain::ItemId;
 use crate::engine::{EngineError, ItemReceipt};
@@ -204,7 +204,7 @@ pub(in crate::api) async fn get_image(
     Ok(([(header::CONTENT_TYPE, "image/jpeg"), (header::CACHE_CONTROL, "private, max-age=300")], jpeg))
 }
 
-/// Find items that look like an item
+/// Find items like an item: in looks, in words, in who turns to them
 #[utoipa::path(get, path = "/v1/items/{item_id}/similar", tag = "search", params(ItemPath, SimilarQuery),
     responses((status = 200, description = "the most similar first", body = SearchAnswerBody),
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
@@ -213,8 +213,9 @@ pub(in crate::api) async fn similar_items(
     Path(ItemPath { item_id }): Path<ItemPath>,
     Query(query): Query<SimilarQuery>,
 ) -> Result<Json<SearchAnswerBody>, ApiError> {
-    let request = query.with_item(item_id, &state.options.limits)?;
-    Ok(Json(state.engine.search(request).await?.into()))
+    let Asked { request, with } = query.with_item(&item_id, &state.options.limits)?;
+    let offset = request.offset;
+    Ok(Json(SearchAnswerBody::new(state.engine.search(request).await?, offset, &with)))
 }
 
 /// JSON, or JSON and pictures as parts.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::api::problem::ApiError;
-use crate::domain::{Condition, Filter, Test};
+use crate::domain::{Condition, Filter, Range, Test};
 
 const MAX_CONDITIONS: usize = 64;
 const MAX_VALUES: usize = 1_000;
@@ -41,9 +41,15 @@ pub(in crate::api) struct ConditionBody {
     /// The field is a number of at least this much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::api) gte: Option<f64>,
+    /// The field is a number greater than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) gt: Option<f64>,
     /// The field is a number of at most this much.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(in crate::api) lte: Option<f64>,
+    /// The field is a number less than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) lt: Option<f64>,
 }
 
 /// A value to compare with.
@@ -100,20 +106,22 @@ impl ConditionBody {
         if self.field.is_empty() {
             return Err(ApiError::field(format!("{}.field", place()), "must not be empty"));
         }
-        let test = match (self.any, self.gte, self.lte) {
-            (Some(values), None, None) if values.len() <= MAX_VALUES => {
+        let range = Range { gte: self.gte, gt: self.gt, lte: self.lte, lt: self.lt };
+        let bounded = range != Range::default();
+        let test = match self.any {
+            Some(values) if !bounded && values.len() <= MAX_VALUES => {
                 Test::Any(values.iter().map(ToString::to_string).collect())
             }
-            (Some(_), None, None) => {
+            Some(_) if !bounded => {
                 return Err(ApiError::field(
                     format!("{}.any", place()),
                     format!("may have at most {MAX_VALUES} values"),
                 ));
             }
-            (None, None, None) | (Some(_), _, _) => {
-                return Err(ApiError::field(place(), "needs either `any`, or `gte` and/or `lte`"));
+            None if bounded => Test::Range(range),
+            Some(_) | None => {
+                return Err(ApiError::field(place(), "needs either `any`, or bounds: `gte`, `gt`, `lte`, `lt`"));
             }
-            (None, gte, lte) => Test::Range { gte, lte },
         };
         Ok(Condition { field: self.field, test })
     }
@@ -133,7 +141,9 @@ mod tests {
             read(r#"{"must":[{"field":"region","any":["de",7,true,1995.5]}],"should":[{"field":"year","gte":1990}]}"#)
                 .unwrap();
         assert_eq!(filter.must[0].test, Test::Any(["de", "7", "true", "1995.5"].map(str::to_owned).into()));
-        assert_eq!(filter.should[0].test, Test::Range { gte: Some(1990.0), lte: None });
+        assert_eq!(filter.should[0].test, Test::Range(Range { gte: Some(1990.0), ..Range::default() }));
+        let open = read(r#"{"must":[{"field":"year","gt":1990,"lt":2000.5}]}"#).unwrap();
+        assert_eq!(open.must[0].test, Test::Range(Range { gt: Some(1990.0), lt: Some(2000.5), ..Range::default() }));
         assert!(FilterBody::from_query(None).unwrap().is_empty());
     }
 

@@ -283,9 +283,9 @@ pub(in crate::api) struct ImageAnswer {
 
 impl From<ItemView> for ItemAnswer {
     fn from(view: ItemView) -> Self {
-        let id = percent_encoded(view.item.id.as_str());
+        let id = view.item.id.clone();
         let images = view.images.into_iter().enumerate().map(|(n, image)| ImageAnswer {
-            url: format!("/v1/items/{id}/images/{n}"),
+            url: thumbnail_url(&id, n),
             sha256: image.sha256,
             width: image.width,
             height: image.height,
@@ -308,6 +308,11 @@ impl From<ItemView> for ItemAnswer {
             images,
         }
     }
+}
+
+/// Where the thumbnail of an item's picture is.
+pub(super) fn thumbnail_url(id: &ItemId, image: usize) -> String {
+    format!("/v1/items/{}/images/{image}", percent_encoded(id.as_str()))
 }
 
 /// `text` as one segment of a path (RFC 3986).

@@ -24,7 +24,7 @@ pub(super) use filter::FilterBody;
 pub(super) use item::{ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, patched, write_of};
 pub(super) use learning::{ExperimentsAnswer, TrainingAnswer};
 pub(super) use recommend::{FrameAnswer, RecommendAnswer, RecommendBody, RecommendQuery, milliseconds};
-pub(super) use search::{SearchAnswerBody, SearchBody, SearchQuery, SimilarQuery};
+pub(super) use search::{Asked, SearchAnswerBody, SearchBody, SearchQuery, SimilarQuery};
 pub(super) use session::{FrameQuery, FrameReport, SessionAnswer};
 pub(super) use storage::{RewriteAnswer, SnapshotAnswer, SnapshotBody, SnapshotsAnswer, VerifiedAnswer};
 pub(super) use time::Rfc3339;

@@ -16,16 +16,24 @@ pub(super) struct Availability {
     ends: BTreeMap<Timestamp, Posting>,
     in_regions: RoaringBitmap,
     /// What is outside its window between one start or end and the next: the same for millions of questions.
-    recent: Mutex<Option<Recent>>,
+    recent: Mutex<Option<Closed>>,
 }
 
-#[derive(Debug)]
-struct Recent {
+/// What is outside its window, and for how long it stays so.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Closed {
     /// From this moment on; `None` for ever before.
     from: Option<Timestamp>,
     /// Before this moment; `None` for ever after.
     until: Option<Timestamp>,
-    closed: Arc<RoaringBitmap>,
+    items: Arc<RoaringBitmap>,
+}
+
+impl Closed {
+    /// Whether it is the same at `now`.
+    pub(super) fn holds_at(&self, now: Timestamp) -> bool {
+        self.from.is_none_or(|from| now >= from) && self.until.is_none_or(|until| now < until)
+    }
 }
 
 impl Availability {
@@ -63,36 +71,33 @@ impl Availability {
         &self.in_regions
     }
 
-    /// The items that may not be shown; `None` if no item is restricted in a way that matters. `meant_for` knows the
-    /// items that name a region.
+    /// Whether no item is restricted in a way that can ever matter in `region`.
+    pub(super) fn is_open(&self, region: Option<&str>) -> bool {
+        let everywhere = region.is_none() || self.in_regions.is_empty();
+        everywhere && self.starts.is_empty() && self.ends.is_empty()
+    }
+
+    /// The items that may not be shown, and those that are outside their window. `meant_for` knows the items that name
+    /// a region.
     pub(super) fn unavailable(
         &self,
         now: Timestamp,
         region: Option<&str>,
         meant_for: impl FnOnce(&str) -> RoaringBitmap,
-    ) -> Option<RoaringBitmap> {
-        let elsewhere = match region {
-            Some(region) if !self.in_regions.is_empty() => Some(&self.in_regions - meant_for(region)),
-            Some(_) | None => None,
-        };
-        if self.starts.is_empty() && self.ends.is_empty() {
-            return elsewhere;
-        }
+    ) -> (RoaringBitmap, Closed) {
         let closed = self.closed(now);
-        match elsewhere {
-            Some(elsewhere) => Some(elsewhere | &*closed),
-            None => (!closed.is_empty()).then(|| RoaringBitmap::clone(&closed)),
-        }
+        let unavailable = match region {
+            Some(region) if !self.in_regions.is_empty() => (&self.in_regions - meant_for(region)) | &*closed.items,
+            Some(_) | None => RoaringBitmap::clone(&closed.items),
+        };
+        (unavailable, closed)
     }
 
     /// The items that are outside their window at `now`.
-    fn closed(&self, now: Timestamp) -> Arc<RoaringBitmap> {
+    fn closed(&self, now: Timestamp) -> Closed {
         let mut recent = self.recent.lock();
-        if let Some(recent) = &*recent
-            && recent.from.is_none_or(|from| now >= from)
-            && recent.until.is_none_or(|until| now < until)
-        {
-            return Arc::clone(&recent.closed);
+        if let Some(recent) = recent.as_ref().filter(|recent| recent.holds_at(now)) {
+            return recent.clone();
         }
         let mut closed = RoaringBitmap::new();
         let after = (std::ops::Bound::Excluded(now), std::ops::Bound::Unbounded);
@@ -106,8 +111,8 @@ impl Availability {
         let from =
             columns.iter().filter_map(|column| column.range(..=now).next_back()).map(|(moment, _)| *moment).max();
         let until = columns.iter().filter_map(|column| column.range(after).next()).map(|(moment, _)| *moment).min();
-        let closed = Arc::new(closed);
-        *recent = Some(Recent { from, until, closed: Arc::clone(&closed) });
+        let closed = Closed { from, until, items: Arc::new(closed) };
+        *recent = Some(closed.clone());
         closed
     }
 }

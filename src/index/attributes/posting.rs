@@ -6,6 +6,8 @@ use std::ops::Bound;
 
 use roaring::RoaringBitmap;
 
+use crate::domain::Range;
+
 /// The items that share a value; never none. Most values of a free field belong to one item, which needs no bitmap.
 #[derive(Debug)]
 pub(super) enum Posting {
@@ -87,20 +89,39 @@ impl PartialEq for Number {
 
 impl Eq for Number {}
 
-/// The items whose number `n` has `n >= gte` and `n <= lte`, where a bound is given.
-pub(super) fn between(column: &BTreeMap<Number, Posting>, gte: Option<f64>, lte: Option<f64>) -> RoaringBitmap {
+/// The items whose number lies in `range`. Only the numbers in the range are looked at.
+pub(super) fn within(column: &BTreeMap<Number, Posting>, range: &Range) -> RoaringBitmap {
     let mut items = RoaringBitmap::new();
-    if gte.is_some_and(f64::is_nan) || lte.is_some_and(f64::is_nan) {
+    let bounds = [range.gte, range.gt, range.lte, range.lt];
+    if bounds.iter().flatten().any(|bound| bound.is_nan()) {
         return items;
     }
     // Without any bound every number will do, even one that is not a number; with one, it compares with nothing.
-    let last = if gte.is_none() && lte.is_none() { f64::NAN } else { f64::INFINITY };
-    let low = Number::new(gte.unwrap_or(f64::NEG_INFINITY));
-    let high = Number::new(lte.unwrap_or(last));
-    if low <= high {
-        for (_, posting) in column.range((Bound::Included(low), Bound::Included(high))) {
+    let last = if bounds.iter().all(Option::is_none) { f64::NAN } else { f64::INFINITY };
+    let low = Number::new(range.gte.unwrap_or(f64::NEG_INFINITY));
+    let high = Number::new(range.lte.unwrap_or(last));
+    // The narrower of the two bounds on each side; an equal one that excludes it is the narrower.
+    let low = match range.gt.map(Number::new) {
+        Some(above) if above >= low => Bound::Excluded(above),
+        Some(_) | None => Bound::Included(low),
+    };
+    let high = match range.lt.map(Number::new) {
+        Some(below) if below <= high => Bound::Excluded(below),
+        Some(_) | None => Bound::Included(high),
+    };
+    if is_range(low, high) {
+        for (_, posting) in column.range((low, high)) {
             posting.add_to(&mut items);
         }
     }
     items
+}
+
+/// Whether anything can lie between the bounds; a map panics when asked for a range that goes backwards.
+fn is_range(low: Bound<Number>, high: Bound<Number>) -> bool {
+    match (low, high) {
+        (Bound::Included(low), Bound::Included(high)) => low <= high,
+        (Bound::Included(low) | Bound::Excluded(low), Bound::Included(high) | Bound::Excluded(high)) => low < high,
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => true,
+    }
 }

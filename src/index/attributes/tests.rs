@@ -5,7 +5,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::ItemId;
+use crate::domain::{ItemId, Range};
 
 const NUMBERS: [f64; 8] = [-3.0, -0.0, 0.0, 1.0, 1.5, 12.0, f64::INFINITY, f64::NAN];
 const FIELDS: [&str; 13] = [
@@ -64,7 +64,8 @@ fn item() -> impl Strategy<Value = Item> {
 fn condition() -> impl Strategy<Value = Condition> {
     let test = prop_oneof![
         vec(word(), 0..3).prop_map(Test::Any),
-        (option::of(number()), option::of(number())).prop_map(|(gte, lte)| Test::Range { gte, lte }),
+        [option::of(number()), option::of(number()), option::of(number()), option::of(number())]
+            .prop_map(|[gte, gt, lte, lt]| Test::Range(Range { gte, gt, lte, lt })),
     ];
     (prop::sample::select(FIELDS.to_vec()), test).prop_map(|(field, test)| Condition { field: field.into(), test })
 }
@@ -95,6 +96,9 @@ proptest! {
             // Asked in between, so that what is remembered from one question to the next is put to the test too.
             let open: RoaringBitmap = items.iter().filter(|(_, i)| i.available(now, None)).map(|(n, _)| *n).collect();
             prop_assert_eq!(index.allowed_now(&Filter::default(), now, None), open);
+            let open: RoaringBitmap =
+                items.iter().filter(|(_, i)| i.available(now, region.as_deref())).map(|(n, _)| *n).collect();
+            prop_assert_eq!(index.allowed_now(&Filter::default(), now, region.as_deref()), open);
         }
         prop_assert_eq!(index.len(), items.len());
         for filter in filters {
