@@ -34,7 +34,7 @@ pub(super) const PIVOT: f64 = -3.9;
 /// The most that log-odds are drawn together or spread out.
 const STEEPEST_TILT: f64 = 0.5;
 /// A step changes the tilt by at most this.
-const LONGEST_TILT_STEP: f64 = 0.05;
+const LONGEST_TILT_STEP: f64 = 0.2;
 /// How much stronger the prior of no tilt is than that of no shift.
 const TILT_PRIOR: f64 = 20.0;
 /// No sum of slopes of one decision counts for more.
