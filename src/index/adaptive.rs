@@ -77,6 +77,11 @@ impl AdaptiveIndex {
         })
     }
 
+    /// Keeps upkeep from being done until what is returned is let go.
+    pub(super) fn pause_upkeep(&self) -> impl Drop + '_ {
+        self.retired.lock()
+    }
+
     pub(super) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.current.read())
     }
@@ -261,6 +266,10 @@ fn copy_item(old: &Generation, next: &Generation, item: ItemNo) -> Option<()> {
 }
 
 impl Generation {
+    pub(super) fn put_graph(&self, graph: AnyGraph) {
+        *self.graph.write() = Some(Arc::new(graph));
+    }
+
     pub(super) fn graph(&self) -> Option<Arc<AnyGraph>> {
         self.graph.read().clone()
     }

@@ -51,7 +51,10 @@ impl<'a> Search<'a> {
             passing: (passing_items as f64 * vectors_per_item).ceil() as usize,
             row_bytes: generation.slots.stride(),
             linked: graph.as_ref().map_or(0, |graph| graph.covered()),
-            effort: options.effort.unwrap_or_else(|| planner::default_effort(options.limit, vectors_per_item)).max(1),
+            effort: options
+                .effort
+                .unwrap_or_else(|| planner::default_effort(index.settings.kind, options.limit, vectors_per_item))
+                .max(1),
         };
         Self {
             rules: &index.rules,

@@ -13,8 +13,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::{RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
 
-use super::IndexError;
 use super::quantise::{self, Row};
+use super::{IndexError, MAX_VECTORS_PER_ITEM};
 use crate::domain::{Embedding, ItemNo};
 
 /// Slots of a chunk. Small enough that a writer waits only microseconds for a scan to leave the chunk, and that a chunk
@@ -147,6 +147,37 @@ impl Slots {
         let version = self.version.load(Ordering::Relaxed) + 1;
         self.bury(&Arc::clone(&self.chunks.read()), old, version);
         self.live.store(self.live.load(Ordering::Relaxed) - old.count as usize, Ordering::Relaxed);
+        self.version.store(version, Ordering::Release);
+        true
+    }
+
+    /// Appends a slot as it was saved, `item`'s or dead; whether it can be right and there is room. For a new generation that
+    /// nobody else knows yet.
+    pub(super) fn restore(&self, item: Option<ItemNo>, row: &Row) -> bool {
+        let mut directory = self.directory.write();
+        let slot = self.used.load(Ordering::Relaxed);
+        let Ok(number) = u32::try_from(slot) else { return false };
+        self.make_room(slot + 1);
+        let Some(chunk) = self.chunks.read().get(slot / CHUNK_SLOTS).cloned() else { return false };
+        let mark = &chunk.marks[slot % CHUNK_SLOTS];
+        let version = 1;
+        if let Some(item) = item {
+            let run = directory.run(item);
+            let goes_on = run.first.checked_add(run.count) == Some(number);
+            if run.count > 0 && (!goes_on || run.count as usize >= MAX_VECTORS_PER_ITEM) {
+                return false;
+            }
+            let first = if run.count > 0 { run.first } else { number };
+            directory.replace(item, Run { first, count: run.count + 1 });
+            directory.items.insert(item.0);
+            mark.item.store(item.0, Ordering::Relaxed);
+            self.live.store(self.live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else {
+            mark.died.store(version, Ordering::Release);
+        }
+        chunk.push(row, slot % CHUNK_SLOTS + 1 == CHUNK_SLOTS);
+        mark.born.store(version, Ordering::Release);
+        self.used.store(slot + 1, Ordering::Release);
         self.version.store(version, Ordering::Release);
         true
     }

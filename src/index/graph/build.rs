@@ -3,6 +3,7 @@
 //! Neighbours are chosen so that they lie in different directions: a candidate that is more like a neighbour chosen before
 //! than like the row itself is left out, because that neighbour leads to it. Both ends of a link choose this way.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use smallvec::SmallVec;
@@ -35,13 +36,7 @@ impl Graph {
         let (entry_layer, entry) = self.entry();
         let mut chosen: [Vec<u32>; MAX_LAYERS] = Default::default();
         if entry != NONE {
-            let Some(mut at) = walk.key(entry_layer, entry) else { return };
-            for layer in (top + 1..=entry_layer).rev() {
-                at = walk.descend(layer, at);
-                let Some(below) = layers.below(layer, node_of(at)) else { return };
-                at = key(score_of(at), below);
-            }
-            let mut from = vec![at];
+            let Some(mut from) = walk.approach(entry_layer, entry, top.min(entry_layer), scratch) else { return };
             for layer in (0..=top.min(entry_layer)).rev() {
                 if layer == 0 {
                     from.extend(self.linked_beside(&walk, slot));
@@ -132,7 +127,7 @@ impl Graph {
 
     /// At most `most` of the candidates, which come best first.
     fn choose(&self, layers: &Layers, view: &View, layer: usize, near: &[u64], most: usize) -> Vec<u32> {
-        let mut chosen: Vec<(u32, std::borrow::Cow<'_, [i8]>, f32)> = Vec::with_capacity(most);
+        let mut chosen: Vec<(u32, Cow<'_, [i8]>, f32)> = Vec::with_capacity(most);
         for &candidate in near {
             if chosen.len() >= most {
                 break;

@@ -31,7 +31,7 @@ use rand::seq::SliceRandom;
 
 use self::layers::{END, Layers, MAX_LAYERS, NONE};
 use self::visited::Pool;
-use self::walk::{Walk, key, node_of, score_of};
+use self::walk::{Walk, node_of, score_of};
 use super::IndexSettings;
 use super::flat::Candidate;
 use super::quantise::Query;
@@ -207,18 +207,15 @@ impl Graph {
             inverse_norm: query.inverse_norm,
         };
         let (top, entry) = self.entry();
-        let Some(mut at) = walk.key(top, entry).filter(|_| query.codes.len() == self.stride) else {
-            return Found { complete: entry == NONE, ..Found::default() };
-        };
-        for layer in (1..=top).rev() {
-            at = walk.descend(layer, at);
-            let Some(below) = layers.below(layer, node_of(at)) else { return Found::default() };
-            at = key(score_of(at), below);
+        if entry == NONE || query.codes.len() != self.stride {
+            return Found { complete: true, ..Found::default() };
         }
         let admit = |node: u32| owner(node).is_some() || layers.twins(node).skip(1).any(|twin| owner(twin).is_some());
         let effort = reach.effort.max(1);
         let (complete, mut best) = self.pool.with(|scratch| {
-            let complete = walk.widely(0, &[at], effort, reach.steps, scratch, admit);
+            let complete = walk
+                .approach(top, entry, 0, scratch)
+                .is_some_and(|from| walk.widely(0, &from, effort, reach.steps, scratch, admit));
             (complete, scratch.best.drain().map(|key| key.0).collect::<Vec<u64>>())
         });
         best.sort_unstable_by(|a, b| b.cmp(a));

@@ -1,6 +1,7 @@
 //! Which nodes of a layer are nearest to the query? Follow the links, always those of the best node not followed yet.
 
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use smallvec::SmallVec;
 
@@ -11,6 +12,14 @@ use crate::index::slots::View;
 
 /// Rows fetched ahead of the one that is compared.
 const AHEAD: usize = 4;
+
+/// Layers above the lowest that are walked widely on the way down. Vectors lie in clusters that have little to do with each
+/// other: a walk that follows only the best node ends in the wrong one too often, and finds nothing that is right.
+const WIDE_LAYERS: usize = 2;
+
+/// How widely those are walked. Of a million vectors in a thousand clusters, a search with an effort of 64 found .919 of the
+/// ten nearest with 1, .957 with 16 and .958 with 48.
+const WIDE_EFFORT: usize = 16;
 
 /// A node and how alike it is, as one number that is greater the more alike it is.
 #[inline]
@@ -31,6 +40,15 @@ pub(super) fn node_of(key: u64) -> u32 {
 pub(super) fn score_of(key: u64) -> f32 {
     let rising = (key >> 32) as u32;
     f32::from_bits(if rising >> 31 == 1 { rising & !(1 << 31) } else { !rising })
+}
+
+/// A neighbour that is about to be compared.
+#[derive(Clone, Copy)]
+struct Met<'a> {
+    node: u32,
+    slot: u32,
+    /// Its codes and inverse norm, if they need no lock.
+    row: Option<(&'a [i8], &'a f32)>,
 }
 
 /// A walk through the graph towards a row of codes.
@@ -64,8 +82,25 @@ impl Walk<'_> {
         Some(key(self.score(self.layers.slot(layer, node)?)?, node))
     }
 
+    /// From the entry down to `layer`: nodes of it where a wide walk does well to begin. `None` if the view knows none.
+    pub(super) fn approach(&self, top: usize, entry: u32, layer: usize, scratch: &mut Scratch) -> Option<Vec<u64>> {
+        let mut at = vec![self.key(top, entry)?];
+        for above in (layer + 1..=top).rev() {
+            if above > WIDE_LAYERS {
+                at = vec![self.descend(above, *at.first()?)];
+            } else {
+                self.widely(above, &at, WIDE_EFFORT, usize::MAX, scratch, |_| true);
+                at = scratch.best.drain().map(|key| key.0).collect();
+            }
+            for at in &mut at {
+                *at = key(score_of(*at), self.layers.below(above, node_of(*at))?);
+            }
+        }
+        Some(at)
+    }
+
     /// From a node to ever better neighbours, until there is none.
-    pub(super) fn descend(&self, layer: usize, from: u64) -> u64 {
+    fn descend(&self, layer: usize, from: u64) -> u64 {
         let mut best = from;
         loop {
             let before = best;
@@ -94,7 +129,7 @@ impl Walk<'_> {
         open.clear();
         best.clear();
         let mut floor = 0;
-        let mut offer = |key: u64, floor: &mut u64, open: &mut std::collections::BinaryHeap<u64>| {
+        let mut offer = |key: u64, floor: &mut u64, open: &mut BinaryHeap<u64>| {
             if key <= *floor {
                 return;
             }
@@ -122,7 +157,7 @@ impl Walk<'_> {
                 return false;
             }
             steps -= 1;
-            let mut met: SmallVec<[(u32, u32, Option<(&[i8], &f32)>); 64]> = SmallVec::new();
+            let mut met: SmallVec<[Met<'_>; 64]> = SmallVec::new();
             for node in self.layers.neighbours(layer, node_of(next)) {
                 if visited.insert(node)
                     && let Some(slot) = self.layers.slot(layer, node)
@@ -131,14 +166,14 @@ impl Walk<'_> {
                     if met.len() < AHEAD {
                         fetch(row);
                     }
-                    met.push((node, slot, row));
+                    met.push(Met { node, slot, row });
                 }
             }
             for place in 0..met.len() {
-                if let Some((.., row)) = met.get(place + AHEAD) {
-                    fetch(*row);
+                if let Some(ahead) = met.get(place + AHEAD) {
+                    fetch(ahead.row);
                 }
-                let (node, slot, row) = met[place];
+                let Met { node, slot, row } = met[place];
                 let score = match row {
                     Some((codes, inverse_norm)) => Some(self.compare(codes, *inverse_norm)),
                     None => self.score(slot),
