@@ -78,9 +78,11 @@ pub(super) struct Rules {
     pub(super) least_dead: usize,
     /// The rows from which on an index that is to have a graph gets one.
     pub(super) graph_from_rows: usize,
-    /// Rows to wait for before they are linked. Linking shuffles, and the more there are the better that works; until
-    /// then they are scanned, which for so few takes some microseconds.
+    /// Rows to wait for before they are linked; until then they are scanned, which for so few takes some microseconds.
     pub(super) absorb_from: usize,
+    /// The same for the graph of `hnsw_rs`, to which rows may not come cluster by cluster: linking shuffles, and the more
+    /// there are the better that works.
+    pub(super) hnsw_absorb_from: usize,
     /// The most rows linked at one go, so that upkeep comes round to what is more urgent.
     pub(super) absorb_at_most: usize,
 }
@@ -99,6 +101,7 @@ impl Default for Rules {
             least_dead: 1_024,
             graph_from_rows: 1_024,
             absorb_from: 512,
+            hnsw_absorb_from: 2_048,
             absorb_at_most: 8_192,
         }
     }
@@ -204,7 +207,8 @@ pub(super) fn plan_upkeep(rules: &Rules, facts: &UpkeepFacts) -> UpkeepPlan {
         None => UpkeepPlan::Nothing,
         Some(covered) => {
             let waiting = rows.saturating_sub(covered);
-            if waiting < rules.absorb_from {
+            let absorb_from = if facts.kind == IndexKind::Hnsw { rules.hnsw_absorb_from } else { rules.absorb_from };
+            if waiting < absorb_from {
                 UpkeepPlan::Nothing
             } else if waiting > covered {
                 // More are new than old: all anew, in one shuffled order, costs at most twice as much and makes a better

@@ -22,6 +22,7 @@ fn eager() -> Rules {
         least_dead: 4,
         graph_from_rows: 8,
         absorb_from: 4,
+        hnsw_absorb_from: 4,
         absorb_at_most: 16,
         ..Rules::default()
     }
