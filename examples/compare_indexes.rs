@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! python examples/compare_indexes.py make DIR 100000
-//! cargo run --release --example compare_indexes -- DIR [--kinds graph,flat,hnsw] [--stream] [--filters] [--inserts]
+//! cargo run --release --example compare_indexes -- DIR [--kinds graph,flat,hnsw] [--threads 2] [--stream] [--filters] [--inserts]
 //! ```
 //!
 //! `compare_indexes.py` writes the vectors, the queries and their true neighbours into DIR, and measures hnswlib, usearch and
@@ -36,7 +36,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let kinds = arguments.iter().position(|a| a == "--kinds").and_then(|at| arguments.get(at + 1));
+    let value = |flag: &str| arguments.iter().position(|a| a == flag).and_then(|at| arguments.get(at + 1));
+    let kinds = value("--kinds");
+    let build_threads = value("--threads").map_or(Ok(2), |threads| threads.parse())?;
     let vectors = embeddings(&folder.join("vectors.f32"))?;
     let queries = embeddings(&folder.join("queries.f32"))?;
     let truth: Truth = numbers(&folder.join("truth.u32"))?
@@ -47,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for kind in kinds.map_or("graph", String::as_str).split(',') {
         let kind: IndexKind = kind.parse()?;
         let (before, started) = (resident_bytes(), Instant::now());
-        let index = open(&IndexSettings { build_threads: 2, ..IndexSettings::new(DIMS).kind(kind) })?;
+        let index = open(&IndexSettings { build_threads, ..IndexSettings::new(DIMS).kind(kind) })?;
         for (item, vector) in (0..).zip(&vectors) {
             index.upsert(ItemNo(item), std::slice::from_ref(vector))?;
             if has("--stream") && item % 200 == 199 {
