@@ -29,7 +29,7 @@ fn eager() -> Rules {
 }
 
 fn index(dims: usize, kind: IndexKind, rules: Rules) -> AdaptiveIndex {
-    let settings = IndexSettings { build_effort: 100, ..IndexSettings::new(dims).kind(kind) };
+    let settings = IndexSettings { build_effort: 60, ..IndexSettings::new(dims).kind(kind) };
     AdaptiveIndex::with_rules(&settings, rules).unwrap()
 }
 
@@ -136,12 +136,13 @@ proptest! {
     }
 }
 
-const CLUSTERED: u32 = 2_000;
+/// More than a chunk of slots, so that full chunks and one that is being filled are searched.
+const CLUSTERED: u32 = 1_200;
 
-/// Vectors of 64 dimensions around 40 centres, in the order of the centres, and as many queries as centres.
+/// [`CLUSTERED`] vectors of 64 dimensions around 24 centres, in the order of the centres, and as many queries as centres.
 fn clustered() -> (Vec<Embedding>, Vec<Embedding>) {
     let mut rng = StdRng::seed_from_u64(7);
-    let centres: Vec<Embedding> = (0..40).map(|_| random(&mut rng, 64)).collect();
+    let centres: Vec<Embedding> = (0..24).map(|_| random(&mut rng, 64)).collect();
     let vectors = centres.iter().flat_map(|c| (0..50).map(|_| near(&mut rng, c, 0.5)).collect::<Vec<_>>()).collect();
     let queries = centres.iter().map(|centre| near(&mut rng, centre, 0.5)).collect();
     (vectors, queries)
@@ -175,8 +176,8 @@ fn clusters_are_found_under_every_filter() {
         }
         keep_up(index);
     }
-    assert_eq!((flat.stats().linked, hnsw.stats().linked, graph.stats().linked), (0, 2_000, 2_000));
-    let (top, queries) = (SearchOptions::top(10), &queries[..20]);
+    assert_eq!((flat.stats().linked, hnsw.stats().linked, graph.stats().linked), (0, 1_200, 1_200));
+    let (top, queries) = (SearchOptions::top(10), &queries[..12]);
     for one_in in [1, 2, 10, 100] {
         let allowed: RoaringBitmap = (0..CLUSTERED).step_by(one_in).collect();
         let refused: RoaringBitmap = (0..CLUSTERED).filter(|item| !allowed.contains(*item)).collect();
@@ -190,6 +191,9 @@ fn clusters_are_found_under_every_filter() {
                 let recall = recall_of(&graph, &right, queries, &options);
                 assert!(recall >= 0.95, "graph, one in {one_in}: {recall}");
             }
+        }
+        if one_in > 10 {
+            continue;
         }
         hnsw.rules = Rules { list_row_ns: 1e9, scan_row_ns: 1e9, ..Rules::default() };
         let recall = recall_of(&hnsw, &right, queries, &top.allowed(&allowed));
@@ -211,7 +215,7 @@ fn near_duplicates_that_come_one_cluster_after_the_other_are_found() {
     let rules = Rules { absorb_from: 100, ..Rules::default() };
     let graphs = [index(64, IndexKind::Hnsw, Rules::default()), index(64, IndexKind::Graph, rules)];
     let mut queries = Vec::new();
-    for cluster in 0..25 {
+    for cluster in 0..16 {
         let centre = random(&mut rng, 64);
         for place in 0..100 {
             let vector = near(&mut rng, &centre, 0.05);
@@ -318,7 +322,7 @@ fn a_search_never_sees_half_an_item() {
         let (generations, searches) = (AtomicUsize::new(0), AtomicUsize::new(0));
         // A thread that fails ends the others.
         let over = AtomicBool::new(false);
-        let enough = || over.load(Relaxed) || generations.load(Relaxed) >= 25 && searches.load(Relaxed) >= 250;
+        let enough = || over.load(Relaxed) || generations.load(Relaxed) >= 12 && searches.load(Relaxed) >= 100;
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 let _end = EndOnDrop(&over);
@@ -390,14 +394,14 @@ fn several_threads_can_build() {
 }
 
 fn several_threads_can_build_one(kind: IndexKind, vectors: &[Embedding], queries: &[Embedding]) {
-    let settings = IndexSettings { build_threads: 3, ..IndexSettings::new(64).kind(kind) };
+    let settings = IndexSettings { build_threads: 3, build_effort: 60, ..IndexSettings::new(64).kind(kind) };
     let (index, oracle) = (AdaptiveIndex::new(&settings).unwrap(), ExactIndex::new(64).unwrap());
     for index in [&index as &dyn VectorIndex, &oracle] {
-        for (item, vectors) in (0..).zip(vectors.chunks(5).take(400)) {
+        for (item, vectors) in (0..).zip(vectors.chunks(5)) {
             index.upsert(ItemNo(item), vectors).unwrap();
         }
     }
-    assert_eq!(keep_up(&index), [Upkeep::Rebuilt(2_000)]);
+    assert_eq!(keep_up(&index), [Upkeep::Rebuilt(1_200)]);
     let recall = mean_recall(&index, &oracle, queries, &SearchOptions::top(10));
     assert!(recall >= 0.95, "{recall}");
 }
