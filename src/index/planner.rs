@@ -1,6 +1,6 @@
 //! Scan or graph? Link, rebuild or leave it? The rules that decide it, without the data.
 //!
-//! The constants are costs measured on one core of a server processor with AVX-512 (see `benches/index.rs`); what counts
+//! The constants are costs measured on one core of a server processor with AVX-512 (see `benches/index.rs` and `examples/compare_indexes.rs`); what counts
 //! is their ratio, which differs less from machine to machine than they do.
 
 use std::fmt;
