@@ -184,7 +184,9 @@ fn inserts(
                 if over.load(Ordering::Relaxed) {
                     break;
                 }
-                drop(index.upsert(ItemNo(vectors.len() as u32 + place), std::slice::from_ref(vector)));
+                if index.upsert(ItemNo(vectors.len() as u32 + place), std::slice::from_ref(vector)).is_err() {
+                    break;
+                }
                 let due = Duration::from_secs_f64(f64::from(place) / 500.0);
                 std::thread::sleep(due.saturating_sub(started.elapsed()));
             }
