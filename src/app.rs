@@ -445,6 +445,7 @@ fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
         kind: match index.kind {
             config::IndexKind::Flat => IndexKind::Flat,
             config::IndexKind::Hnsw => IndexKind::Hnsw,
+            config::IndexKind::Graph => IndexKind::Graph,
             config::IndexKind::Auto => IndexKind::Auto,
         },
         links: index.links,

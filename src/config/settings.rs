@@ -187,12 +187,14 @@ pub struct IndexSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IndexKind {
-    /// Whichever is faster.
+    /// A scan or the graph of our own, whichever is faster.
     Auto,
     /// A scan.
     Flat,
-    /// A graph.
+    /// A graph of the package `hnsw_rs`.
     Hnsw,
+    /// The graph of our own.
+    Graph,
 }
 
 /// Live sessions.

@@ -15,21 +15,25 @@ impl Scored {
     /// Sorts best first and keeps `limit`; equal scores in the order of their numbers, so that answers are
     /// the same from run to run.
     pub fn keep_best(scored: &mut Vec<Self>, limit: usize) {
-        // One number that rises as the score falls, then with the item: compared in one instruction.
-        let order = |own: &Self| {
-            let bits = own.score.to_bits();
-            let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
-            u64::from(!rising) << 32 | u64::from(own.item.0)
-        };
-        if scored.len() > limit {
-            if limit == 0 {
-                scored.clear();
-                return;
-            }
-            scored.select_nth_unstable_by_key(limit - 1, order);
+        Self::select_best(scored, limit);
+        scored.sort_unstable_by_key(Self::place);
+    }
+
+    /// Keeps the `limit` that [`keep_best`](Self::keep_best) would, in any order.
+    pub fn select_best(scored: &mut Vec<Self>, limit: usize) {
+        if limit == 0 {
+            scored.clear();
+        } else if scored.len() > limit {
+            scored.select_nth_unstable_by_key(limit - 1, Self::place);
             scored.truncate(limit);
         }
-        scored.sort_unstable_by_key(order);
+    }
+
+    /// One number that rises as the score falls, then with the item: compared in one instruction.
+    fn place(&self) -> u64 {
+        let bits = self.score.to_bits();
+        let rising = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+        u64::from(!rising) << 32 | u64::from(self.item.0)
     }
 }
 

@@ -15,10 +15,11 @@ use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
 
 use super::exact::{check_dims, check_query, check_vectors};
-use super::flat::{self, BestRows, Candidate};
+use super::graph::Graph;
 use super::hnsw::HnswGraph;
-use super::planner::{self, Route, Rules, SearchFacts, UpkeepFacts, UpkeepPlan};
+use super::planner::{self, Rules, UpkeepFacts, UpkeepPlan};
 use super::quantise::{Query, Row};
+use super::search::Search;
 use super::simd::Kernels;
 use super::slots::{Slots, View};
 use super::{IndexError, IndexKind, IndexSettings, IndexStats, SearchOptions, Upkeep, VectorIndex};
@@ -27,9 +28,9 @@ use crate::domain::{Embedding, ItemNo, Scored};
 /// The index behind [`open`](super::open), of any [`IndexKind`].
 #[derive(Debug)]
 pub struct AdaptiveIndex {
-    settings: IndexSettings,
+    pub(super) settings: IndexSettings,
     pub(super) rules: Rules,
-    kernels: &'static Kernels,
+    pub(super) kernels: &'static Kernels,
     current: RwLock<Arc<Generation>>,
     /// Held while a change is made. While a new generation is being built it notes which items have changed.
     changed: Mutex<Option<HashSet<ItemNo>>>,
@@ -39,15 +40,22 @@ pub struct AdaptiveIndex {
 }
 
 #[derive(Debug)]
-struct Generation {
-    slots: Slots,
-    graph: RwLock<Option<Arc<HnswGraph>>>,
+pub(super) struct Generation {
+    pub(super) slots: Slots,
+    graph: RwLock<Option<Arc<AnyGraph>>>,
 }
 
 #[derive(Debug, Default)]
 struct Retired {
     generations: Vec<Arc<Generation>>,
-    graphs: Vec<Arc<HnswGraph>>,
+    graphs: Vec<Arc<AnyGraph>>,
+}
+
+/// A graph of either make.
+#[derive(Debug)]
+pub(super) enum AnyGraph {
+    Hnsw(HnswGraph),
+    Own(Graph),
 }
 
 impl AdaptiveIndex {
@@ -69,7 +77,12 @@ impl AdaptiveIndex {
         })
     }
 
-    fn generation(&self) -> Arc<Generation> {
+    /// Keeps upkeep from being done until what is returned is let go.
+    pub(super) fn pause_upkeep(&self) -> impl Drop + '_ {
+        self.retired.lock()
+    }
+
+    pub(super) fn generation(&self) -> Arc<Generation> {
         Arc::clone(&self.current.read())
     }
 }
@@ -181,9 +194,16 @@ impl VectorIndex for AdaptiveIndex {
 
 impl AdaptiveIndex {
     /// A graph over the slots that are there now; `None` if it was stopped.
-    fn build_graph(&self, slots: &Slots, stop: &AtomicBool) -> Option<HnswGraph> {
+    fn build_graph(&self, slots: &Slots, stop: &AtomicBool) -> Option<AnyGraph> {
         let view = slots.view();
-        let graph = HnswGraph::new(&self.settings, self.kernels, slots.stride(), slots.live());
+        let graph = match self.settings.kind {
+            IndexKind::Hnsw => {
+                AnyGraph::Hnsw(HnswGraph::new(&self.settings, self.kernels, slots.stride(), slots.live()))
+            }
+            IndexKind::Flat | IndexKind::Graph | IndexKind::Auto => {
+                AnyGraph::Own(Graph::new(&self.settings, self.kernels, slots.stride()))
+            }
+        };
         graph.extend(&view, view.used(), &self.settings, stop).then_some(graph)
     }
 
@@ -246,8 +266,51 @@ fn copy_item(old: &Generation, next: &Generation, item: ItemNo) -> Option<()> {
 }
 
 impl Generation {
-    fn graph(&self) -> Option<Arc<HnswGraph>> {
+    pub(super) fn put_graph(&self, graph: AnyGraph) {
+        *self.graph.write() = Some(Arc::new(graph));
+    }
+
+    pub(super) fn graph(&self) -> Option<Arc<AnyGraph>> {
         self.graph.read().clone()
+    }
+}
+
+impl AnyGraph {
+    fn extend(&self, view: &View, end: usize, settings: &IndexSettings, stop: &AtomicBool) -> bool {
+        match self {
+            Self::Hnsw(graph) => graph.extend(view, end, settings, stop),
+            Self::Own(graph) => graph.extend(view, end, settings, stop),
+        }
+    }
+
+    /// All slots below this are linked; those above it, the caller has to look at itself.
+    pub(super) fn covered(&self) -> usize {
+        match self {
+            Self::Hnsw(graph) => graph.covered(),
+            Self::Own(graph) => graph.covered(),
+        }
+    }
+
+    /// The slots that share another slot's node.
+    fn folded(&self) -> usize {
+        match self {
+            Self::Hnsw(graph) => graph.folded(),
+            Self::Own(graph) => graph.folded(),
+        }
+    }
+
+    fn nodes(&self) -> usize {
+        match self {
+            Self::Hnsw(graph) => graph.nodes(),
+            Self::Own(graph) => graph.nodes(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Hnsw(graph) => graph.bytes(),
+            Self::Own(graph) => graph.bytes(),
+        }
     }
 }
 
@@ -256,156 +319,5 @@ impl Retired {
     fn drop_unused(&mut self) {
         self.generations.retain(|generation| Arc::strong_count(generation) > 1);
         self.graphs.retain(|graph| Arc::strong_count(graph) > 1);
-    }
-}
-
-/// One call of [`VectorIndex::search_many`]: what it needs to know of the index, found out once.
-struct Search<'a> {
-    rules: &'a Rules,
-    kernels: &'static Kernels,
-    options: &'a SearchOptions<'a>,
-    /// Before the generation, so that it is let go first and the generation's owner takes both apart.
-    graph: Option<Arc<HnswGraph>>,
-    generation: Arc<Generation>,
-    facts: SearchFacts,
-    /// The most items that can be returned.
-    attainable: usize,
-    rows_to_rank: usize,
-}
-
-impl<'a> Search<'a> {
-    fn new(index: &'a AdaptiveIndex, options: &'a SearchOptions<'a>) -> Self {
-        let generation = index.generation();
-        let graph = generation.graph();
-        let live = generation.slots.live();
-        let (items, passing_items) = generation.slots.with_items(|items| {
-            let passing = match (options.allowed, options.excluded) {
-                (None, None) => items.len(),
-                (Some(allowed), None) => items.intersection_len(allowed),
-                (None, Some(excluded)) => items.difference_len(excluded),
-                (Some(allowed), Some(excluded)) => (items & allowed).difference_len(excluded),
-            };
-            (items.len(), passing)
-        });
-        let vectors_per_item = live as f64 / items.max(1) as f64;
-        let facts = SearchFacts {
-            kind: index.settings.kind,
-            rows: generation.slots.used(),
-            live,
-            passing: (passing_items as f64 * vectors_per_item).ceil() as usize,
-            row_bytes: generation.slots.stride(),
-            linked: graph.as_ref().map_or(0, |graph| graph.covered()),
-            effort: options.effort.unwrap_or_else(|| planner::default_effort(options.limit, vectors_per_item)).max(1),
-        };
-        Self {
-            rules: &index.rules,
-            kernels: index.kernels,
-            options,
-            generation,
-            graph,
-            facts,
-            attainable: usize::try_from(passing_items).unwrap_or(usize::MAX).min(options.limit),
-            rows_to_rank: planner::rows_to_rank(options.limit, vectors_per_item),
-        }
-    }
-
-    fn run(&self, queries: &[Query]) -> Vec<Vec<Scored>> {
-        match planner::plan_search(self.rules, &self.facts) {
-            Route::Scan | Route::List => self.look(queries),
-            Route::Graph { effort } => self.by_graph(queries, effort),
-        }
-    }
-
-    /// Looks at every row, or at every row that passes, and ranks the best.
-    fn look(&self, queries: &[Query]) -> Vec<Vec<Scored>> {
-        let facts = SearchFacts { kind: IndexKind::Flat, ..self.facts };
-        let (view, listed) = if planner::plan_search(self.rules, &facts) == Route::List {
-            let (view, slots) = self.generation.slots.view_of(|items| self.passing(items));
-            (view, Some(slots))
-        } else {
-            (self.generation.slots.view(), None)
-        };
-        let look = |queries: &[Query], keep: usize| {
-            let mut best: Vec<BestRows> = queries.iter().map(|_| BestRows::new(keep)).collect();
-            match &listed {
-                Some(slots) => flat::scan_listed(self.kernels, &view, slots, queries, self.options, &mut best),
-                None => flat::scan(self.kernels, &view, 0..view.used(), queries, self.options, &mut best),
-            }
-            best
-        };
-        let mut answers = Vec::with_capacity(queries.len());
-        for (query, best) in queries.iter().zip(look(queries, self.rows_to_rank)) {
-            let (mut rows, mut overflowed) = best.into_rows();
-            let mut keep = self.rows_to_rank;
-            loop {
-                let found = flat::rank(self.kernels, &view, query, rows, self.options.limit);
-                // A few items with many similar images can crowd out the others; then more rows are kept.
-                if found.len() >= self.options.limit || !overflowed {
-                    answers.push(self.at_least_min_score(found));
-                    break;
-                }
-                keep = keep.saturating_mul(4);
-                let best = look(std::slice::from_ref(query), keep).pop();
-                (rows, overflowed) = best.map(BestRows::into_rows).unwrap_or_default();
-            }
-        }
-        answers
-    }
-
-    /// Searches the graph, and scans what is not linked yet.
-    fn by_graph(&self, queries: &[Query], first_effort: usize) -> Vec<Vec<Scored>> {
-        let Some(graph) = &self.graph else { return self.look(queries) };
-        // Before the view: what is linked later is then looked at twice rather than not at all.
-        let covered = graph.covered();
-        let view = self.generation.slots.view();
-        let mut waiting: Vec<BestRows> = queries.iter().map(|_| BestRows::new(self.rows_to_rank)).collect();
-        flat::scan(self.kernels, &view, covered..view.used(), queries, self.options, &mut waiting);
-        let mut answers = Vec::with_capacity(queries.len());
-        for (query, waiting) in queries.iter().zip(waiting) {
-            let (waiting, _) = waiting.into_rows();
-            let mut effort = first_effort;
-            let found = loop {
-                let rows = self.graph_rows(graph, &view, query, effort);
-                let found =
-                    flat::rank(self.kernels, &view, query, [rows, waiting.clone()].concat(), self.options.limit);
-                if found.len() >= self.attainable {
-                    break found;
-                }
-                // What passes lies far from the query, or a few items have most of the vectors: once more, wider, and
-                // then the sure way, with all queries, since they are to be answered of the same state.
-                if effort > first_effort {
-                    return self.look(queries);
-                }
-                effort = effort.saturating_mul(4);
-            };
-            answers.push(self.at_least_min_score(found));
-        }
-        answers
-    }
-
-    fn graph_rows(&self, graph: &HnswGraph, view: &View, query: &Query, effort: usize) -> Vec<Candidate> {
-        let owner = |slot: u32| view.item(slot).filter(|item| self.options.admits(*item));
-        let slots = graph.search(query, effort).into_iter();
-        // The nearest come first, twins last. Thousands of equal vectors are cut short: any will do as well as another.
-        let enough = effort.saturating_add(self.rows_to_rank.saturating_mul(8));
-        slots.filter_map(|slot| owner(slot).map(|item| Candidate { slot, item, score: 0.0 })).take(enough).collect()
-    }
-
-    fn at_least_min_score(&self, mut found: Vec<Scored>) -> Vec<Scored> {
-        if let Some(min) = self.options.min_score {
-            found.retain(|item| item.score >= min);
-        }
-        found
-    }
-
-    fn passing(&self, items: &RoaringBitmap) -> RoaringBitmap {
-        let mut passing = match self.options.allowed {
-            Some(allowed) => items & allowed,
-            None => items.clone(),
-        };
-        if let Some(excluded) = self.options.excluded {
-            passing -= excluded;
-        }
-        passing
     }
 }

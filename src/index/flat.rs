@@ -8,9 +8,15 @@ use std::ops::Range;
 
 use super::SearchOptions;
 use super::quantise::Query;
-use super::simd::Kernels;
+use super::simd::{self, Kernels};
 use super::slots::{CHUNK_SLOTS, View};
 use crate::domain::{ItemNo, Scored};
+
+/// Rows fetched ahead of the one that is scored.
+const ROWS_AHEAD: usize = 3;
+
+/// The same for rows of a list, whose codes take less time to compare.
+const LISTED_AHEAD: usize = 8;
 
 /// A row that may belong to the answer, with its coarse score.
 #[derive(Debug, Clone, Copy)]
@@ -101,7 +107,11 @@ pub(super) fn scan_listed(
 ) {
     for slots in slots.chunk_by(|a, b| *a as usize / CHUNK_SLOTS == *b as usize / CHUNK_SLOTS) {
         let Some(rows) = slots.first().and_then(|slot| view.rows(*slot as usize / CHUNK_SLOTS)) else { continue };
-        for &slot in slots {
+        for (number, &slot) in slots.iter().enumerate() {
+            // The processor cannot guess which comes next.
+            if let Some((codes, _)) = slots.get(number + LISTED_AHEAD).and_then(|ahead| view.full_row(*ahead)) {
+                simd::prefetch(codes);
+            }
             let place = slot as usize % CHUNK_SLOTS;
             let (Some(codes), Some(inverse_norm)) =
                 (rows.codes_at(place, view.stride()), rows.inverse_norms.get(place))
@@ -137,14 +147,35 @@ pub(super) fn rank(
 ) -> Vec<Scored> {
     rows.sort_unstable_by_key(|row| row.slot);
     rows.dedup_by_key(|row| row.slot);
-    for rows in rows.chunk_by_mut(|a, b| a.slot as usize / CHUNK_SLOTS == b.slot as usize / CHUNK_SLOTS) {
-        let Some(stored) = rows.first().and_then(|row| view.rows(row.slot as usize / CHUNK_SLOTS)) else { continue };
-        for row in rows {
-            if let Some(halves) = stored.halves_at(row.slot as usize % CHUNK_SLOTS, view.stride()) {
-                row.score = query.cosine(kernels, halves);
-            }
+    refine(kernels, view, query, &mut rows);
+    items(rows, limit)
+}
+
+/// Scores rows in half precision; by how much the coarse scores were wrong, at most.
+pub(super) fn refine(kernels: &Kernels, view: &View, query: &Query, rows: &mut [Candidate]) -> f32 {
+    let mut error = 0.0_f32;
+    for place in 0..rows.len() {
+        if let Some(halves) = rows.get(place + ROWS_AHEAD).and_then(|row| view.full_halves(row.slot)) {
+            simd::prefetch(halves);
+        }
+        let row = &mut rows[place];
+        let score = match view.full_halves(row.slot) {
+            Some(halves) => Some(query.cosine(kernels, halves)),
+            None => view.rows(row.slot as usize / CHUNK_SLOTS).and_then(|stored| {
+                let halves = stored.halves_at(row.slot as usize % CHUNK_SLOTS, view.stride())?;
+                Some(query.cosine(kernels, halves))
+            }),
+        };
+        if let Some(score) = score {
+            error = error.max((score - row.score).abs());
+            row.score = score;
         }
     }
+    error
+}
+
+/// The items that rows belong to, each once and scored by its best row, best first.
+pub(super) fn items(mut rows: Vec<Candidate>, limit: usize) -> Vec<Scored> {
     rows.sort_unstable_by(|a, b| a.item.cmp(&b.item).then(b.score.total_cmp(&a.score)));
     rows.dedup_by_key(|row| row.item);
     let mut items: Vec<Scored> = rows.iter().map(|row| Scored { item: row.item, score: row.score }).collect();

@@ -7,17 +7,21 @@
 //!   item's vectors or none, and never an item that was removed before the search began.
 //! - [`VectorIndex::maintain`] moves new vectors into the graph and clears out dead ones. The owner calls it from a
 //!   thread of its own; if it is called late, searches grow slower, never wrong.
-//! - Nothing here is durable: the index is rebuilt from what the store keeps.
+//! - Nothing here is durable: the index is rebuilt from what the store keeps, or read back from what
+//!   [`AdaptiveIndex::save`] wrote.
 
 mod adaptive;
 mod attributes;
 mod exact;
 mod flat;
+mod graph;
 mod hnsw;
 mod planner;
 mod quantise;
+mod search;
 mod simd;
 mod slots;
+mod snapshot;
 mod text;
 
 #[cfg(test)]
@@ -32,6 +36,7 @@ pub use adaptive::AdaptiveIndex;
 pub use attributes::AttributeIndex;
 pub use exact::ExactIndex;
 pub use planner::{IndexKind, UnknownIndexKind};
+pub use snapshot::SnapshotError;
 pub use text::{TextIndex, TextQuery};
 
 use crate::domain::{Embedding, ItemNo, Scored};

@@ -59,6 +59,15 @@ impl Kernels {
     }
 }
 
+/// Asks the processor to fetch a row that will be needed soon, while it does something else. Only a hint.
+#[inline]
+pub(super) fn prefetch<T>(row: &[T]) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(row);
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
+
 const PORTABLE: Kernels = Kernels { name: "portable", dots_i8: portable_dots_i8, dot_f16: portable_dot_f16 };
 
 fn portable_dots_i8(query: &[i8], rows: &[i8], out: &mut [i32]) {
@@ -96,6 +105,22 @@ mod x86 {
             && is_x86_feature_detected!("avx512vnni")
         {
             forms.push(Kernels { name: "avx512-vnni", dots_i8: dots_i8_vnni, dot_f16: dot_f16_avx512 });
+        }
+    }
+
+    /// Bytes that come into the cache together.
+    const LINE_BYTES: usize = 64;
+
+    /// The most that is fetched of a row; of longer ones the processor sees by itself what comes next.
+    const LINES: usize = 8;
+
+    #[inline]
+    pub(super) fn prefetch<T>(row: &[T]) {
+        let bytes = size_of_val(row).min(LINES * LINE_BYTES);
+        for offset in (0..bytes).step_by(LINE_BYTES) {
+            // SAFETY: the address lies inside `row`, and a prefetch reads nothing that the program could see; SSE, which
+            // it belongs to, is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(row.as_ptr().cast::<i8>().add(offset)) };
         }
     }
 

@@ -4,15 +4,17 @@
 //! alive then, so what changes meanwhile cannot reach it: it sees all of an item's vectors or none. Slots are never
 //! reused; when too many are dead, a fresh [`Slots`] takes over (see `adaptive`).
 
+use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
 
-use super::IndexError;
 use super::quantise::{self, Row};
+use super::{IndexError, MAX_VECTORS_PER_ITEM};
 use crate::domain::{Embedding, ItemNo};
 
 /// Slots of a chunk. Small enough that a writer waits only microseconds for a scan to leave the chunk, and that a chunk
@@ -36,7 +38,11 @@ pub(super) struct Slots {
 
 /// 1,024 slots: what they hold, and when they are alive.
 pub(super) struct Chunk {
-    rows: RwLock<Rows>,
+    /// The rows while there is room for more. Empty once the chunk is full.
+    filling: RwLock<Rows>,
+    /// The rows of a full chunk. They never change again, so nobody needs a lock to read them: a graph jumps from row to
+    /// row, and a lock for each would cost as much as comparing it.
+    full: OnceLock<Rows>,
     marks: Vec<Mark>,
 }
 
@@ -46,6 +52,14 @@ pub(super) struct Rows {
     pub(super) codes: Vec<i8>,
     pub(super) inverse_norms: Vec<f32>,
     pub(super) halves: Vec<u16>,
+}
+
+/// The rows of a chunk, for reading.
+pub(super) enum ChunkRows<'a> {
+    /// They change no more.
+    Full(&'a Rows),
+    /// They are held still, and a writer waits.
+    Filling(RwLockReadGuard<'a, Rows>),
 }
 
 struct Mark {
@@ -107,12 +121,7 @@ impl Slots {
         let version = self.version.load(Ordering::Relaxed) + 1;
         for (slot, row) in (first..).zip(rows) {
             let chunk = &chunks[slot / CHUNK_SLOTS];
-            {
-                let mut stored = chunk.rows.write();
-                stored.codes.extend_from_slice(&row.codes);
-                stored.inverse_norms.push(row.inverse_norm);
-                stored.halves.extend_from_slice(&row.halves);
-            }
+            chunk.push(row, slot % CHUNK_SLOTS + 1 == CHUNK_SLOTS);
             let mark = &chunk.marks[slot % CHUNK_SLOTS];
             mark.item.store(item.0, Ordering::Relaxed);
             mark.born.store(version, Ordering::Release);
@@ -138,6 +147,37 @@ impl Slots {
         let version = self.version.load(Ordering::Relaxed) + 1;
         self.bury(&Arc::clone(&self.chunks.read()), old, version);
         self.live.store(self.live.load(Ordering::Relaxed) - old.count as usize, Ordering::Relaxed);
+        self.version.store(version, Ordering::Release);
+        true
+    }
+
+    /// Appends a slot as it was saved, `item`'s or dead; whether it can be right and there is room. For a new generation that
+    /// nobody else knows yet.
+    pub(super) fn restore(&self, item: Option<ItemNo>, row: &Row) -> bool {
+        let mut directory = self.directory.write();
+        let slot = self.used.load(Ordering::Relaxed);
+        let Ok(number) = u32::try_from(slot) else { return false };
+        self.make_room(slot + 1);
+        let Some(chunk) = self.chunks.read().get(slot / CHUNK_SLOTS).cloned() else { return false };
+        let mark = &chunk.marks[slot % CHUNK_SLOTS];
+        let version = 1;
+        if let Some(item) = item {
+            let run = directory.run(item);
+            let goes_on = run.first.checked_add(run.count) == Some(number);
+            if run.count > 0 && (!goes_on || run.count as usize >= MAX_VECTORS_PER_ITEM) {
+                return false;
+            }
+            let first = if run.count > 0 { run.first } else { number };
+            directory.replace(item, Run { first, count: run.count + 1 });
+            directory.items.insert(item.0);
+            mark.item.store(item.0, Ordering::Relaxed);
+            self.live.store(self.live.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        } else {
+            mark.died.store(version, Ordering::Release);
+        }
+        chunk.push(row, slot % CHUNK_SLOTS + 1 == CHUNK_SLOTS);
+        mark.born.store(version, Ordering::Release);
+        self.used.store(slot + 1, Ordering::Release);
         self.version.store(version, Ordering::Release);
         true
     }
@@ -218,7 +258,7 @@ impl Slots {
     pub(super) fn bytes(&self) -> usize {
         let chunks = Arc::clone(&self.chunks.read());
         let rows = chunks.iter().map(|chunk| {
-            let rows = chunk.rows.read();
+            let rows = chunk.rows();
             rows.codes.capacity() + rows.inverse_norms.capacity() * 4 + rows.halves.capacity() * 2
         });
         let marks = chunks.len() * CHUNK_SLOTS * size_of::<Mark>();
@@ -237,7 +277,39 @@ impl fmt::Debug for Slots {
 impl Chunk {
     fn new() -> Self {
         let mark = || Mark { item: AtomicU32::new(0), born: AtomicU64::new(NEVER), died: AtomicU64::new(NEVER) };
-        Self { rows: RwLock::default(), marks: (0..CHUNK_SLOTS).map(|_| mark()).collect() }
+        let marks = (0..CHUNK_SLOTS).map(|_| mark()).collect();
+        Self { filling: RwLock::default(), full: OnceLock::new(), marks }
+    }
+
+    fn push(&self, row: &Row, is_last: bool) {
+        let mut rows = self.filling.write();
+        rows.codes.extend_from_slice(&row.codes);
+        rows.inverse_norms.push(row.inverse_norm);
+        rows.halves.extend_from_slice(&row.halves);
+        if is_last {
+            // Before the lock is let go: who comes next finds the rows in one place or the other.
+            self.full.get_or_init(|| std::mem::take(&mut *rows));
+        }
+    }
+
+    fn rows(&self) -> ChunkRows<'_> {
+        if let Some(rows) = self.full.get() {
+            return ChunkRows::Full(rows);
+        }
+        let rows = self.filling.read();
+        // They may have moved while this thread waited.
+        self.full.get().map_or(ChunkRows::Filling(rows), ChunkRows::Full)
+    }
+}
+
+impl Deref for ChunkRows<'_> {
+    type Target = Rows;
+
+    fn deref(&self) -> &Rows {
+        match self {
+            Self::Full(rows) => rows,
+            Self::Filling(rows) => rows,
+        }
     }
 }
 
@@ -285,9 +357,35 @@ impl View {
         alive.then(|| ItemNo(mark.item.load(Ordering::Relaxed)))
     }
 
-    /// The rows of the chunk with this number. The lock keeps a writer waiting, so hold it briefly.
-    pub(super) fn rows(&self, chunk: usize) -> Option<RwLockReadGuard<'_, Rows>> {
-        self.chunks.get(chunk).map(|chunk| chunk.rows.read())
+    /// The rows of the chunk with this number. They may keep a writer waiting, so let go of them soon.
+    pub(super) fn rows(&self, chunk: usize) -> Option<ChunkRows<'_>> {
+        self.chunks.get(chunk).map(|chunk| chunk.rows())
+    }
+
+    /// The codes and the inverse norm of a row in a full chunk: without a lock, and as good as for ever.
+    #[inline]
+    pub(super) fn full_row(&self, slot: u32) -> Option<(&[i8], &f32)> {
+        let rows = self.chunks.get(slot as usize / CHUNK_SLOTS)?.full.get()?;
+        let place = slot as usize % CHUNK_SLOTS;
+        Some((rows.codes_at(place, self.stride)?, rows.inverse_norms.get(place)?))
+    }
+
+    /// The half-precision numbers of a row in a full chunk.
+    #[inline]
+    pub(super) fn full_halves(&self, slot: u32) -> Option<&[u16]> {
+        let rows = self.chunks.get(slot as usize / CHUNK_SLOTS)?.full.get()?;
+        rows.halves_at(slot as usize % CHUNK_SLOTS, self.stride)
+    }
+
+    /// The codes and the inverse norm of a row; a copy if its chunk still changes. `None` if it was never written.
+    pub(super) fn codes(&self, slot: u32) -> Option<(Cow<'_, [i8]>, f32)> {
+        if let Some((codes, inverse_norm)) = self.full_row(slot) {
+            return Some((Cow::Borrowed(codes), *inverse_norm));
+        }
+        let rows = self.rows(slot as usize / CHUNK_SLOTS)?;
+        let place = slot as usize % CHUNK_SLOTS;
+        let codes = rows.codes_at(place, self.stride)?.to_vec();
+        Some((Cow::Owned(codes), *rows.inverse_norms.get(place)?))
     }
 
     /// A copy of a row; empty if the slot was never written.
@@ -299,6 +397,7 @@ impl View {
 
 impl Rows {
     /// The codes of the row at this place of the chunk.
+    #[inline]
     pub(super) fn codes_at(&self, place: usize, stride: usize) -> Option<&[i8]> {
         self.codes.get(place * stride..(place + 1) * stride)
     }

@@ -249,13 +249,13 @@ impl Model {
             self.scan(scratch, best);
             let found = best.len();
             best.retain(|scored| scored.score.is_finite());
-            Scored::keep_best(best, asked);
+            Scored::select_best(best, asked);
             best.retain(|scored| permitted(scored.item));
             if best.len() >= limit || found <= asked {
                 break;
             }
         }
-        best.truncate(limit);
+        Scored::keep_best(best, limit);
     }
 
     /// The scores of the items that come into question, in no order.
