@@ -216,7 +216,7 @@ impl Prepared {
         let sealing = Sealing::of(settings);
         let keys = sealing.load(&settings.data_dir, rim.clock.now())?;
         let store = Store::open(&settings.data_dir, &keys, store_options(settings, &rim.clock, Some(metrics)))?;
-        let vectors = index::open(&index_settings(settings, embedder.dims()))?;
+        let vectors = index::open_saved(&index_settings(settings, embedder.dims()), &index_file(settings))?;
         let options = engine_options(settings, hazard_model, learning);
         let (engine, recovered) =
             Engine::start(options, rim.clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
@@ -439,6 +439,11 @@ fn store_options(settings: &Settings, clock: &Arc<dyn Clock>, metrics: Option<&M
     }
 }
 
+/// Where the index is kept between two runs.
+fn index_file(settings: &Settings) -> PathBuf {
+    settings.data_dir.join("index.snapshot")
+}
+
 fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
     let index = &settings.index;
     IndexSettings {
@@ -516,6 +521,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
         },
         max_frames: vision.max_images,
         max_search_results: ranking.max_count,
+        index_file: Some(index_file(settings)),
         checkpoint_every_s: settings.store.checkpoint_every_s,
         retention: Retention {
             age_s: (settings.store.retention_days > 0.0).then_some(settings.store.retention_days * 86_400.0),

@@ -181,12 +181,17 @@ impl Engine {
         self.parts.store.file()
     }
 
-    /// Writes what is still waiting, keeps a checkpoint for the next start and stops the model's threads. Blocks until
+    /// Writes what is still waiting, keeps a checkpoint and the index for the next start and stops the model's threads. Blocks until
     /// that is done.
     pub fn shut_down(&self) {
         self.parts.learning.end(self.parts.clock.now());
         if let Err(error) = self.save_checkpoint() {
             tracing::warn!(%error, "no checkpoint could be kept; the next start takes longer");
+        }
+        if let Some(path) = &self.parts.options.index_file
+            && let Err(error) = self.parts.live.vectors.save_to(path)
+        {
+            tracing::warn!(%error, "the index could not be saved; the next start builds it anew");
         }
         self.parts.store.close();
         self.parts.eyes.embedder.shutdown();

@@ -1,5 +1,6 @@
 //! What is the engine made of? The parts that its use cases share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ use crate::vision::DecodeLimits;
 /// What the operator decides about the engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
+    /// Where the index of vectors is kept from one run to the next; `None` for nowhere.
+    pub index_file: Option<PathBuf>,
     /// The most item ids that are given a number.
     pub max_items: usize,
     /// Limits of uploaded pictures.

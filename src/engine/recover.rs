@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::live::Live;
-use crate::domain::ItemId;
+use crate::domain::{ItemId, ItemNo};
 use crate::store::{LogEntry, Store, StoreError};
 
 /// What a start found.
@@ -126,6 +126,14 @@ pub(super) fn recover(
     if broken_off {
         return Err(StoreError::Closed);
     }
+    // A saved index may be older than the checkpoint, and know items that are gone.
+    let gone: Vec<ItemNo> = {
+        let catalogue = live.catalogue.read();
+        live.vectors.items().iter().map(ItemNo).filter(|&no| catalogue.entry(no).is_none()).collect()
+    };
+    gone.into_iter().for_each(|no| {
+        live.vectors.remove(no);
+    });
     done.skipped = scanned.skipped + replayed.skipped;
     done.erased = replayed.erased;
     done.not_embedded = foreign.len() as u64;

@@ -8,6 +8,7 @@
 //! meanwhile and puts it in place of the old one at a stroke; searches that began on the old one end on it.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,7 +23,7 @@ use super::quantise::{Query, Row};
 use super::search::Search;
 use super::simd::Kernels;
 use super::slots::{Slots, View};
-use super::{IndexError, IndexKind, IndexSettings, IndexStats, SearchOptions, Upkeep, VectorIndex};
+use super::{IndexError, IndexKind, IndexSettings, IndexStats, SearchOptions, SnapshotError, Upkeep, VectorIndex};
 use crate::domain::{Embedding, ItemNo, Scored};
 
 /// The index behind [`open`](super::open), of any [`IndexKind`].
@@ -115,7 +116,11 @@ impl VectorIndex for AdaptiveIndex {
         check_vectors(self.settings.dims, vectors)?;
         let rows: Vec<Row> = vectors.iter().map(Row::new).collect();
         let mut changed = self.changed.lock();
-        self.generation().slots.put(item, &rows)?;
+        let generation = self.generation();
+        if generation.slots.holds(item, &rows) {
+            return Ok(());
+        }
+        generation.slots.put(item, &rows)?;
         if let Some(changed) = changed.as_mut() {
             changed.insert(item);
         }
@@ -129,6 +134,14 @@ impl VectorIndex for AdaptiveIndex {
             changed.insert(item);
         }
         removed
+    }
+
+    fn items(&self) -> RoaringBitmap {
+        self.generation().slots.with_items(RoaringBitmap::clone)
+    }
+
+    fn save_to(&self, path: &Path) -> Result<bool, SnapshotError> {
+        self.save_at(path).map(|()| true)
     }
 
     fn get(&self, item: ItemNo) -> Vec<Embedding> {

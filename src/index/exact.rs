@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
+use roaring::RoaringBitmap;
 
 use super::{IndexError, IndexStats, MAX_DIMS, MAX_VECTORS_PER_ITEM, SearchOptions, Upkeep, VectorIndex};
 use crate::domain::{Embedding, ItemNo, Scored, dot};
@@ -52,6 +53,10 @@ impl VectorIndex for ExactIndex {
 
     fn len(&self) -> usize {
         self.items.read().len()
+    }
+
+    fn items(&self) -> RoaringBitmap {
+        self.items.read().keys().map(|item| item.0).collect()
     }
 
     fn stats(&self) -> IndexStats {

@@ -7,8 +7,8 @@
 //!   item's vectors or none, and never an item that was removed before the search began.
 //! - [`VectorIndex::maintain`] moves new vectors into the graph and clears out dead ones. The owner calls it from a
 //!   thread of its own; if it is called late, searches grow slower, never wrong.
-//! - Nothing here is durable: the index is rebuilt from what the store keeps, or read back from what
-//!   [`AdaptiveIndex::save`] wrote.
+//! - Nothing here is durable by itself: the store keeps every embedding. [`open_saved`] takes up what an earlier run has
+//!   written, and so spares a start the building of the graph.
 
 mod adaptive;
 mod attributes;
@@ -27,6 +27,7 @@ mod text;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -75,11 +76,21 @@ pub trait VectorIndex: Send + Sync + std::fmt::Debug {
         self.stats().bytes
     }
 
-    /// Gives `item` these vectors (1 to [`MAX_VECTORS_PER_ITEM`]), in place of any it had.
+    /// Gives `item` these vectors (1 to [`MAX_VECTORS_PER_ITEM`]), in place of any it had. Costs next to nothing where it has
+    /// them already.
     fn upsert(&self, item: ItemNo, vectors: &[Embedding]) -> Result<(), IndexError>;
 
     /// Forgets `item`; whether it was there.
     fn remove(&self, item: ItemNo) -> bool;
+
+    /// The numbers of the items that are there.
+    fn items(&self) -> RoaringBitmap;
+
+    /// Writes the index to `path`, beside what is there and then in its place, for [`open_saved`]; `false` for kinds that
+    /// are not worth it. Searches and changes go on meanwhile, upkeep waits.
+    fn save_to(&self, _path: &Path) -> Result<bool, SnapshotError> {
+        Ok(false)
+    }
 
     /// The vectors of `item`, in the order they were given; empty if it is unknown. Stored in half precision, so they
     /// differ from what was given by about 0.0002 of a component.
@@ -251,4 +262,21 @@ pub fn instruction_set() -> &'static str {
 /// Makes an empty index.
 pub fn open(settings: &IndexSettings) -> Result<Arc<dyn VectorIndex>, IndexError> {
     Ok(Arc::new(AdaptiveIndex::new(settings)?))
+}
+
+/// Opens the index that [`VectorIndex::save_to`] wrote to `path`; an empty one if there is none, or it is damaged or of
+/// another shape, which is logged.
+///
+/// What changed since it was written, the caller has to say again: what it says of items that are as they were costs
+/// little.
+pub fn open_saved(settings: &IndexSettings, path: &Path) -> Result<Arc<dyn VectorIndex>, IndexError> {
+    match AdaptiveIndex::load_from(settings, path) {
+        Ok(Some(index)) => Ok(Arc::new(index)),
+        Ok(None) => open(settings),
+        Err(SnapshotError::Settings(error)) => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, path = %path.display(), "the saved index is not used; it is built anew");
+            open(settings)
+        }
+    }
 }

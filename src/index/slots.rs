@@ -230,6 +230,18 @@ impl Slots {
         directory.run(item).slots().map(|slot| view.row(slot)).collect()
     }
 
+    /// Whether the item has exactly these rows.
+    pub(super) fn holds(&self, item: ItemNo, rows: &[Row]) -> bool {
+        let directory = self.directory.read();
+        let run = directory.run(item);
+        if run.count as usize != rows.len() {
+            return false;
+        }
+        let view = self.view();
+        // The codes follow from the numbers.
+        run.slots().zip(rows).all(|(slot, row)| view.row(slot).halves == row.halves)
+    }
+
     /// The vectors of an item; none if it is unknown.
     pub(super) fn vectors(&self, item: ItemNo) -> Vec<Embedding> {
         self.rows(item).iter().filter_map(|row| quantise::widen(&row.halves, self.dims)).collect()

@@ -4,7 +4,9 @@
 //! both, and the graph if it is of our own make. What is read back answers like what was written and grows on from there;
 //! a graph made with other settings is left out, and upkeep builds another.
 
-use std::io::{self, Read, Write};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
 
 use super::adaptive::{AdaptiveIndex, AnyGraph};
 use super::graph::Graph;
@@ -14,6 +16,9 @@ use super::{IndexError, IndexKind, IndexSettings};
 use crate::domain::{ItemNo, LoadError};
 
 const PART: [u8; 4] = *b"vidx";
+
+/// Rows are short, and there are many.
+const BUFFER_BYTES: usize = 1 << 20;
 
 /// Another layout gets another number.
 const VERSION: u32 = 1;
@@ -66,6 +71,28 @@ impl AdaptiveIndex {
         to.write(&(links.len() as u64).to_le_bytes())?;
         to.write(&links)?;
         Ok(to.stream.flush()?)
+    }
+
+    /// Writes the index to a file beside `path`, which then takes its place.
+    pub(super) fn save_at(&self, path: &Path) -> Result<(), SnapshotError> {
+        let beside = path.with_extension("new");
+        let mut to = BufWriter::with_capacity(BUFFER_BYTES, File::create(&beside)?);
+        self.save(&mut to)?;
+        to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        fs::rename(&beside, path)?;
+        if let Some(folder) = path.parent() {
+            File::open(folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// The index in the file at `path`; `None` if there is none.
+    pub(super) fn load_from(settings: &IndexSettings, path: &Path) -> Result<Option<Self>, SnapshotError> {
+        match File::open(path) {
+            Ok(file) => Self::load(settings, &mut BufReader::with_capacity(BUFFER_BYTES, file)).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The index that [`save`](Self::save) wrote, under these settings.
