@@ -342,21 +342,12 @@ fn logarithmic(schema: &Schema) -> Vec<bool> {
 #[multiversion(targets("x86_64+avx2", "x86_64+avx"))]
 fn finish(values: &mut [f32], logarithmic: &[bool]) {
     for row in values.chunks_exact_mut(logarithmic.len().max(1)) {
-        // By eight, so that those without a logarithm are passed by.
-        for (values, logarithmic) in row.chunks_mut(8).zip(logarithmic.chunks(8)) {
-            for value in values.iter_mut() {
-                *value = if value.is_finite() { *value } else { 0.0 };
-            }
-            if logarithmic.contains(&true) {
-                for (value, &logarithmic) in values.iter_mut().zip(logarithmic) {
-                    // ln(1 + x): `ln_1p` is many times slower, and its accuracy for tiny values of no use here.
-                    let log = fast_ln(1.0 + value.max(0.0));
-                    *value = if logarithmic { log } else { *value };
-                }
-            }
-            for value in values.iter_mut() {
-                *value = value.clamp(-LARGEST, LARGEST);
-            }
+        // Without branches, so that it is done in wide registers.
+        for (value, &logarithmic) in row.iter_mut().zip(logarithmic) {
+            let known = if value.is_finite() { *value } else { 0.0 };
+            // ln(1 + x): `ln_1p` is many times slower, and its accuracy for tiny values of no use here.
+            let log = fast_ln(1.0 + known.max(0.0));
+            *value = (if logarithmic { log } else { known }).clamp(-LARGEST, LARGEST);
         }
     }
 }
