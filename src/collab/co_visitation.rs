@@ -62,9 +62,12 @@ impl CoVisitation {
             for item in distinct_latest(history) {
                 if let Some(own) = links.of(item) {
                     let scale = weight / (own.count + PRIOR_COUNT).sqrt();
-                    for (position, &other) in own.others.iter().enumerate() {
-                        let together = own.weight(position, stride);
-                        scratch.scores.add(other, scale * together / (links.count(other) + PRIOR_COUNT).sqrt(), 0.0);
+                    for (&other, sums) in own.others.iter().zip(own.sums.iter(stride)) {
+                        scratch.scores.add(
+                            other,
+                            scale * sums.total() / (links.count(other) + PRIOR_COUNT).sqrt(),
+                            0.0,
+                        );
                     }
                 }
                 weight *= SESSION_STEP_DECAY;

@@ -13,8 +13,10 @@
 
 mod forget;
 mod saved;
+mod sums;
 mod touches;
 
+use self::sums::{Sums, reserve};
 use self::touches::Touches;
 use super::{CollabLimits, MAX_ITEMS};
 use crate::domain::{Horizons, ItemNo, Timestamp};
@@ -46,7 +48,7 @@ pub(super) struct ItemLinks {
     /// The other items.
     pub(super) others: Vec<u32>,
     /// For each other item [`Links::stride`] sums: forward by lag bucket, then backward.
-    pub(super) sums: Vec<f32>,
+    pub(super) sums: Sums,
     /// Engagements with the item, decayed like the links.
     pub(super) count: f32,
     /// When the list changed; the sums and the count are decayed to the latest of these steps.
@@ -138,19 +140,17 @@ impl Links {
             return;
         }
         let links = &mut self.items[from as usize];
-        let position = links.position(to).unwrap_or_else(|| {
-            if links.others.len() < per_item {
-                links.others.push(to);
-                links.sums.resize(links.others.len() * stride, 0.0);
-                links.others.len() - 1
-            } else {
-                let position = links.lightest(stride);
-                links.others[position] = to;
-                links.sums[position * stride..(position + 1) * stride].fill(0.0);
-                position
-            }
-        });
-        links.sums[position * stride + sum] += weight;
+        if let Some(position) = links.position(to) {
+            links.sums.add(position, sum, weight, stride);
+        } else if links.others.len() < per_item {
+            reserve(&mut links.others, 1);
+            links.others.push(to);
+            links.sums.push(sum, weight, stride);
+        } else {
+            let position = links.lightest(stride);
+            links.others[position] = to;
+            links.sums.replace(position, sum, weight, stride);
+        }
     }
 
     /// The step of time that `at` falls into.
@@ -170,7 +170,7 @@ impl Links {
         let before = links.touches.latest().unwrap_or(step);
         links.touches.add(step);
         if step > before {
-            links.scale(worth(before, step));
+            links.scale(worth(before, step), stride);
             links.drop_negligible(stride);
         }
         worth(step, before)
@@ -187,50 +187,35 @@ impl ItemLinks {
     /// Where the link to `other` is.
     #[inline]
     pub(super) fn position(&self, other: u32) -> Option<usize> {
-        self.others.iter().position(|&own| own == other)
-    }
-
-    /// The total of a link, both directions.
-    #[inline]
-    pub(super) fn weight(&self, position: usize, stride: usize) -> f32 {
-        self.sums[position * stride..(position + 1) * stride].iter().sum()
+        // Many at a time without a branch, then the one among them.
+        let parts = self.others.chunks(16);
+        let (part, place) = parts.enumerate().find_map(|(part, own)| {
+            let found = own.iter().fold(false, |found, &own| found | (own == other));
+            if found { Some((part, own.iter().position(|&own| own == other)?)) } else { None }
+        })?;
+        Some(part * 16 + place)
     }
 
     fn lightest(&mut self, stride: usize) -> usize {
-        let count = self.others.len();
-        let start = self.cursor as usize % count;
-        let mut best = (f32::INFINITY, start);
-        for offset in 0..count {
-            let position = (start + offset) % count;
-            let weight = self.weight(position, stride);
-            if weight < best.0 {
-                best = (weight, position);
-            }
-        }
-        self.cursor = (best.1 + 1) as u32;
-        best.1
+        let position = self.sums.lightest(self.cursor as usize % self.others.len(), stride);
+        self.cursor = (position + 1) as u32;
+        position
     }
 
-    fn scale(&mut self, factor: f32) {
+    fn scale(&mut self, factor: f32, stride: usize) {
         self.count *= factor;
-        for sum in &mut self.sums {
-            *sum *= factor;
-        }
+        self.sums.scale(factor, stride);
     }
 
     fn drop_negligible(&mut self, stride: usize) {
-        for position in (0..self.others.len()).rev() {
-            if self.weight(position, stride) < NEGLIGIBLE {
-                self.remove(position, stride);
-            }
-        }
+        self.sums.remove_lighter(NEGLIGIBLE, stride, |position| {
+            self.others.swap_remove(position);
+        });
     }
 
     fn remove(&mut self, position: usize, stride: usize) {
-        let last = self.others.len() - 1;
         self.others.swap_remove(position);
-        self.sums.copy_within(last * stride.., position * stride);
-        self.sums.truncate(last * stride);
+        self.sums.swap_remove(position, stride);
     }
 }
 
@@ -249,7 +234,9 @@ mod tests {
     fn weight(links: &Links, from: u32, to: u32) -> Vec<f32> {
         let own = links.of(ItemNo(from)).unwrap();
         let position = own.position(to).unwrap();
-        own.sums[position * links.stride()..(position + 1) * links.stride()].to_vec()
+        let mut sums = vec![0.0; links.stride()];
+        own.sums.iter(links.stride()).nth(position).unwrap().places().for_each(|(place, sum)| sums[place] = sum);
+        sums
     }
 
     #[test]

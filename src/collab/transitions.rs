@@ -112,8 +112,8 @@ impl Transitions {
             for item in distinct_latest(history) {
                 if let Some(own) = links.of(item) {
                     let scale = weight / (own.count + PRIOR_COUNT);
-                    for (&other, sums) in own.others.iter().zip(own.sums.chunks_exact(stride)) {
-                        let forward: f32 = sums[..stride - 1].iter().sum();
+                    for (&other, sums) in own.others.iter().zip(own.sums.iter(stride)) {
+                        let forward = sums.total_before_last(stride - 1);
                         if forward > 0.0 {
                             scratch.forward.add(other, scale * forward, 0.0);
                         }
@@ -123,9 +123,11 @@ impl Transitions {
             }
             if let Some(own) = links.of(current) {
                 scratch.current_count = own.count;
-                scratch.current_sums.extend_from_slice(&own.sums);
-                for (position, &other) in own.others.iter().enumerate() {
+                scratch.current_sums.resize(own.others.len() * stride, 0.0);
+                let rows = scratch.current_sums.chunks_exact_mut(stride).zip(own.sums.iter(stride));
+                for (position, (&other, (row, sums))) in own.others.iter().zip(rows).enumerate() {
                     scratch.current.add(other, position as f32, 0.0);
+                    sums.places().for_each(|(place, sum)| row[place] = sum);
                 }
             }
         }

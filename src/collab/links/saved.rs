@@ -1,6 +1,7 @@
 //! How are the links written down? Each link as its other item, a bit for each sum that is not zero, and those sums:
 //! most links hold one or two.
 
+use super::sums::Sums;
 use super::{ItemLinks, Links, Touches};
 use crate::collab::{CollabLimits, MAX_ITEMS};
 use crate::domain::{LoadError, StateReader, StateWriter};
@@ -17,8 +18,8 @@ const LINK_BYTES: usize = 10;
 impl Links {
     /// About how many bytes saving takes.
     pub(in crate::collab) fn saved_bytes(&self) -> usize {
-        let links: usize = self.items.iter().map(|own| own.others.len()).sum();
-        64 + self.items.len() * (ITEM_BYTES + 32) + links * (LINK_BYTES + 4)
+        let of_item = |own: &ItemLinks| 6 * own.others.len() + 4 * own.sums.count();
+        64 + self.items.len() * (ITEM_BYTES + 32) + self.items.iter().map(of_item).sum::<usize>()
     }
 
     /// Writes everything down.
@@ -38,13 +39,9 @@ impl Links {
             to.u32s(&own.others);
             masks.clear();
             present.clear();
-            for sums in own.sums.chunks_exact(stride) {
-                let mut mask = 0_u16;
-                for (place, sum) in sums.iter().enumerate().filter(|&(_, &sum)| sum != 0.0) {
-                    mask |= 1 << place;
-                    present.push(sum.to_bits());
-                }
-                masks.extend_from_slice(&mask.to_le_bytes());
+            for link in own.sums.iter(stride) {
+                masks.extend_from_slice(&link.mask.to_le_bytes());
+                present.extend(link.values.iter().map(|sum| sum.to_bits()));
             }
             to.bytes(&masks);
             to.u32s(&present);
@@ -102,17 +99,11 @@ impl Links {
         if masks.clone().any(|mask| mask == 0 || u32::from(mask) >> stride != 0) {
             return Err(LoadError::Damaged("a link has the wrong sums"));
         }
-        let mut present = from.u32s(masks.clone().map(|mask| mask.count_ones() as usize).sum())?;
-        let mut sums = Vec::with_capacity(length * stride);
-        for mask in masks {
-            for place in 0..stride {
-                let bits = if mask >> place & 1 == 1 { present.next() } else { None };
-                sums.push(bits.map_or(0.0, f32::from_bits));
-            }
-        }
-        if !sums.iter().all(|sum| (0.0..MOST).contains(sum)) {
+        let present = from.u32s(masks.clone().map(|mask| mask.count_ones() as usize).sum())?;
+        let values: Vec<f32> = present.map(f32::from_bits).collect();
+        if !values.iter().all(|sum| *sum > 0.0 && *sum < MOST) {
             return Err(LoadError::Damaged("a link's sum is no weight"));
         }
-        Ok(ItemLinks { others, sums, count, touches, cursor })
+        Ok(ItemLinks { others, sums: Sums::new(masks, values, stride), count, touches, cursor })
     }
 }

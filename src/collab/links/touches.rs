@@ -44,6 +44,10 @@ impl Touches {
             self.0.remove(0);
             place -= 1;
         }
+        if self.0.len() == self.0.capacity() {
+            // A new step comes seldom, and there are as many lists as items.
+            self.0.reserve_exact(self.0.len() / 4 + 1);
+        }
         self.0.insert(place, Touch { step, times: 1 });
     }
 
