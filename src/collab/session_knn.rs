@@ -11,8 +11,9 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
+use hashbrown::HashTable;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
 
@@ -55,8 +56,9 @@ struct State {
     capacity: u32,
     /// The number that the next session gets. Wraps around, so it is only compared by distance.
     next: u32,
-    /// The number of each session that is still in the ring.
-    numbers: HashMap<u64, u32>,
+    /// The number of each session that is still in the ring, by its key, which the ring keeps.
+    numbers: HashTable<u32>,
+    hasher: RandomState,
     items: Vec<Postings>,
     /// By item, how many sessions in the ring hold it, and [`FORGOTTEN`]. Apart from the rest because a query looks at these
     /// for a thousand items.
@@ -67,7 +69,7 @@ struct State {
 const FORGOTTEN: u32 = 1 << 31;
 
 /// Items of a session that need no memory of their own: most sessions are short, and a query goes through hundreds.
-const INLINE_ITEMS: usize = 8;
+const INLINE_ITEMS: usize = 4;
 
 #[derive(Debug, Default)]
 struct StoredSession {
@@ -130,7 +132,8 @@ impl SessionKnn {
                 sessions: Vec::new(),
                 capacity: u32::try_from(limits.sessions.clamp(2, 1 << 28).next_power_of_two()).unwrap_or(1 << 28),
                 next: 0,
-                numbers: HashMap::new(),
+                numbers: HashTable::new(),
+                hasher: RandomState::new(),
                 items: Vec::new(),
                 holders: Vec::new(),
             }),
@@ -178,7 +181,7 @@ impl SessionKnn {
         exclude_session: Option<u64>,
         scratch: &mut SessionKnnScratch,
     ) {
-        let excluded = exclude_session.and_then(|key| state.numbers.get(&key).copied());
+        let excluded = exclude_session.and_then(|key| state.number(key));
         for (position, &(item, _)) in recent.iter().enumerate() {
             // An item counts at its last position only.
             if recent[position + 1..].iter().any(|&(later, _)| later == item) {
@@ -226,6 +229,10 @@ impl SessionKnn {
         }
         let dropped = if stored.len() >= self.session_items { drop_first(stored) } else { None };
         let repeat = stored.iter().any(|&own| own & !REPEAT == item.0);
+        if stored.len() == stored.capacity() {
+            // Most sessions end soon, so they grow by little.
+            stored.reserve_exact(stored.len() / 4 + 3);
+        }
         stored.push(if repeat { item.0 | REPEAT } else { item.0 });
         if let Some(gone) = dropped {
             state.release(gone);
@@ -236,6 +243,10 @@ impl SessionKnn {
             let postings = &mut state.items[item.index()];
             if postings.sessions.len() >= 2 * self.recency_sample {
                 postings.sessions.drain(..self.recency_sample);
+            }
+            if postings.sessions.len() == postings.sessions.capacity() {
+                // As many lists as items, so they grow by an eighth, not by as much again.
+                postings.sessions.reserve_exact(postings.sessions.len() / 8 + 2);
             }
             postings.sessions.push(number);
         }
@@ -259,7 +270,7 @@ impl SessionKnn {
     pub(super) fn forget_engagements(&self, engagements: &[Engagement<'_>]) {
         let mut state = self.state.write();
         for &Engagement { session, item, .. } in engagements {
-            if let Some(&number) = state.numbers.get(&session) {
+            if let Some(number) = state.number(session) {
                 state.forget_posting(item.0, number);
             }
         }
@@ -277,9 +288,30 @@ impl State {
         (number & (self.capacity - 1)) as usize
     }
 
+    /// The number of the session with this key, if it is in the ring.
+    fn number(&self, key: u64) -> Option<u32> {
+        let is_its = |&number: &u32| self.sessions[self.slot(number)].key == key;
+        self.numbers.find(self.hasher.hash_one(key), is_its).copied()
+    }
+
+    /// Notes that the session in the ring under this number, whose key must be there, can be found.
+    fn insert_number(&mut self, number: u32) {
+        let Self { sessions, capacity, hasher, numbers, .. } = self;
+        let hash = |number: u32| hasher.hash_one(sessions[(number & (*capacity - 1)) as usize].key);
+        numbers.insert_unique(hash(number), number, |&number| hash(number));
+    }
+
+    /// Takes the session with this key out of those that can be found; its number, if it was among them.
+    fn remove_number(&mut self, key: u64) -> Option<u32> {
+        let Self { sessions, capacity, hasher, numbers, .. } = self;
+        let is_its = |&number: &u32| sessions[(number & (*capacity - 1)) as usize].key == key;
+        let entry = numbers.find_entry(hasher.hash_one(key), is_its).ok()?;
+        Some(entry.remove().0)
+    }
+
     /// The number of `session`; a new one, in place of the oldest, if it has none.
     fn number_of(&mut self, session: u64) -> u32 {
-        if let Some(&number) = self.numbers.get(&session) {
+        if let Some(number) = self.number(session) {
             return number;
         }
         let number = self.next;
@@ -289,13 +321,13 @@ impl State {
             self.sessions.push(StoredSession::default());
         } else {
             let old = self.sessions[slot].key;
-            if self.numbers.get(&old).is_some_and(|&n| self.slot(n) == slot) {
-                self.numbers.remove(&old);
+            if self.number(old).is_some_and(|n| self.slot(n) == slot) {
+                self.remove_number(old);
             }
             self.empty(slot);
         }
         self.sessions[slot].key = session;
-        self.numbers.insert(session, number);
+        self.insert_number(number);
         number
     }
 
@@ -309,7 +341,7 @@ impl State {
     }
 
     fn forget(&mut self, session: u64) {
-        let Some(number) = self.numbers.remove(&session) else { return };
+        let Some(number) = self.remove_number(session) else { return };
         let slot = self.slot(number);
         self.sessions[slot].key = 0;
         for own in std::mem::take(&mut self.sessions[slot].items) {

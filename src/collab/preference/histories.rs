@@ -3,7 +3,9 @@
 //! A taste is a person, or a session of which nobody knows whose it is; once that is known, its past becomes the person's.
 //! What may be lost: the taste that was silent longest, when there are too many, and a taste's oldest items.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
 
 use super::Signal;
 use crate::domain::{ItemNo, LoadError, StateReader, StateWriter, Timestamp, UserKey};
@@ -34,7 +36,9 @@ pub struct Liked {
 /// The histories of all tastes. Not synchronised: the owner locks it.
 #[derive(Debug)]
 pub(super) struct Histories {
-    slots: HashMap<Taste, u32>,
+    /// The slot of each taste that is known, by the taste, which the slot keeps.
+    slots: HashTable<u32>,
+    hasher: RandomState,
     tastes: Vec<Slot>,
     free: Vec<u32>,
     /// Ends of the list from the taste that was active last to the one that was silent longest.
@@ -57,7 +61,8 @@ struct Slot {
 impl Histories {
     pub(super) fn new(max_tastes: usize, max_items: usize) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashTable::new(),
+            hasher: RandomState::new(),
             tastes: Vec::new(),
             free: Vec::new(),
             newest: NONE,
@@ -70,7 +75,7 @@ impl Histories {
 
     /// Takes in what an event says of an item; whether the item is new to the taste.
     pub(super) fn observe(&mut self, taste: Taste, item: ItemNo, signal: Signal, at: Timestamp) -> bool {
-        let known = self.slots.get(&taste).copied();
+        let known = self.slot(taste);
         let at_s = u32::try_from(at.0.div_euclid(1000)).unwrap_or(if at.0 < 0 { 0 } else { u32::MAX });
         let place = known.and_then(|slot| self.tastes[slot as usize].liked.iter().rposition(|own| own.item == item));
         let before = known.zip(place).map(|(slot, place)| self.tastes[slot as usize].liked[place]);
@@ -106,7 +111,7 @@ impl Histories {
     /// A session turns out to be this person's.
     pub(super) fn claim(&mut self, session: u64, user: UserKey) {
         let Some(liked) = self.take(Taste::Session(session)) else { return };
-        let slot = self.slots.get(&Taste::User(user)).copied().unwrap_or_else(|| self.add(Taste::User(user)));
+        let slot = self.slot(Taste::User(user)).unwrap_or_else(|| self.add(Taste::User(user)));
         self.touch(slot);
         let own = &mut self.tastes[slot as usize].liked;
         let before = own.len();
@@ -127,7 +132,7 @@ impl Histories {
 
     /// What a taste turned to, oldest first.
     pub(super) fn of(&self, taste: Taste) -> &[Liked] {
-        self.slots.get(&taste).map_or(&[], |&slot| &self.tastes[slot as usize].liked)
+        self.slot(taste).map_or(&[], |slot| &self.tastes[slot as usize].liked)
     }
 
     /// Forgets a taste; whether there was one.
@@ -173,6 +178,12 @@ impl Histories {
         std::iter::successors(there(self.oldest), move |&slot| there(self.tastes[slot as usize].newer))
     }
 
+    /// The slot of a taste, if it is known.
+    fn slot(&self, taste: Taste) -> Option<u32> {
+        let is_its = |&slot: &u32| self.tastes[slot as usize].taste == taste;
+        self.slots.find(self.hasher.hash_one(taste), is_its).copied()
+    }
+
     fn add(&mut self, taste: Taste) -> u32 {
         if self.slots.len() >= self.max_tastes && self.oldest != NONE {
             self.forget(self.tastes[self.oldest as usize].taste);
@@ -188,13 +199,15 @@ impl Histories {
                 (self.tastes.len() - 1) as u32
             }
         };
-        self.slots.insert(taste, slot);
+        let Self { slots, hasher, tastes, .. } = self;
+        slots.insert_unique(hasher.hash_one(taste), slot, |&slot| hasher.hash_one(tastes[slot as usize].taste));
         self.link(slot);
         slot
     }
 
     fn take(&mut self, taste: Taste) -> Option<Vec<Liked>> {
-        let slot = self.slots.remove(&taste)?;
+        let hash = self.hasher.hash_one(taste);
+        let (slot, _) = self.slots.find_entry(hash, |&slot| self.tastes[slot as usize].taste == taste).ok()?.remove();
         self.unlink(slot);
         self.free.push(slot);
         let liked = std::mem::take(&mut self.tastes[slot as usize].liked);
@@ -277,7 +290,7 @@ impl Histories {
                 1 => Taste::Session(from.u64()?),
                 _ => return Err(LoadError::Damaged("a taste is neither a person's nor a session's")),
             };
-            if histories.slots.contains_key(&taste) {
+            if histories.slot(taste).is_some() {
                 return Err(LoadError::Damaged("a taste comes twice"));
             }
             let mut liked = Vec::with_capacity(from.count(12, 1 << 16)?);
@@ -309,8 +322,8 @@ impl Histories {
 fn insert(liked: &mut Vec<Liked>, new: Liked) {
     let place = liked.iter().rposition(|own| own.at_s <= new.at_s).map_or(0, |index| index + 1);
     if liked.len() == liked.capacity() {
-        // Most tastes are small, so they grow by a third, not by as much again.
-        liked.reserve_exact(liked.len() / 3 + 4);
+        // Most tastes are small, so they grow by little.
+        liked.reserve_exact(liked.len() / 4 + 2);
     }
     liked.insert(place, new);
 }

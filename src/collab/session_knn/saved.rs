@@ -65,7 +65,7 @@ impl SessionKnn {
         state.items.resize(item_count, Postings::default());
         state.holders.resize(item_count, 0);
         state.sessions.reserve_exact(session_count);
-        state.numbers.reserve(session_count);
+        state.numbers.reserve(session_count, |_| 0);
         // By item, the last session that held it, counted from 1.
         let mut held_by = vec![0; item_count];
         for slot in 0..session_count {
@@ -87,10 +87,14 @@ impl SessionKnn {
             // The latest number that belongs into this slot. A session without items was forgotten.
             let back = state.next.wrapping_sub(1).wrapping_sub(slot as u32) & (state.capacity - 1);
             let number = state.next.wrapping_sub(1).wrapping_sub(back);
-            if !items.is_empty() && state.numbers.insert(key, number).is_some() {
+            let found = !items.is_empty();
+            if found && state.number(key).is_some() {
                 return Err(LoadError::Damaged("a session comes twice"));
             }
             state.sessions.push(StoredSession { key, items });
+            if found {
+                state.insert_number(number);
+            }
         }
         let oldest = if session_count < state.capacity as usize { state.next } else { LONG_AGO - 1 };
         for (postings, holders) in state.items.iter_mut().zip(&mut state.holders) {
