@@ -145,6 +145,53 @@ fn a_deletion_survives_a_restart() {
 }
 
 #[test]
+fn a_saved_index_is_taken_up_but_never_believed_over_the_store() {
+    let (server, world) = (Setup::default().start(), World::get());
+    let picture = |n: usize| world.pictures[n][0].clone();
+    let found = async |client: &Client, n: usize| {
+        let answer = client.post_bytes("/v1/search", "image/jpeg", picture(n)).await.ok();
+        ids(&answer["items"]).iter().map(|id| (*id).to_owned()).collect::<Vec<String>>()
+    };
+    let before = run(async {
+        world.load(&server).await;
+        found(&server.client(), 3).await
+    });
+    let stopped = server.stop();
+    let file = stopped.settings.data_dir.join("index.snapshot");
+    let old = std::fs::read(&file).unwrap();
+    let server = stopped.start();
+    run(async {
+        let client = server.client();
+        assert_eq!(found(&client, 3).await, before);
+        assert_eq!(client.delete(&format!("/v1/items/{}", world.id(3))).await.status, 204);
+        let other = json!({"images_base64": [base64(&picture(9))]});
+        client.put(&format!("/v1/items/{}", world.id(4)), &other).await.ok();
+    });
+    // The index of the day before, as a crash would leave it.
+    let stopped = server.stop();
+    std::fs::write(&file, &old).unwrap();
+    let server = stopped.start();
+    run(async {
+        let client = server.client();
+        assert!(!found(&client, 3).await.contains(&world.id(3).to_owned()), "what was deleted stays deleted");
+        let alike = found(&client, 9).await;
+        assert!(alike[..2].contains(&world.id(4).to_owned()), "what was replaced looks as it does now: {alike:?}");
+    });
+    // A damaged one is passed over.
+    let stopped = server.stop();
+    let mut damaged = old;
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(&file, &damaged).unwrap();
+    let server = stopped.start();
+    run(async {
+        let client = server.client();
+        assert!(!found(&client, 3).await.contains(&world.id(3).to_owned()));
+        assert_eq!(found(&client, 5).await[0], world.id(5));
+    });
+}
+
+#[test]
 fn restarts_do_not_add_up() {
     let (server, world) = (Setup::default().start(), World::get());
     let question = json!({"session_id": "s-1", "count": 24});
