@@ -16,6 +16,7 @@ mod saved;
 mod sums;
 mod touches;
 
+pub(super) use self::sums::{LinkSums, MOST_SUMS};
 use self::sums::{Sums, reserve};
 use self::touches::Touches;
 use super::{CollabLimits, MAX_ITEMS};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::links::Links;
+use super::links::{LinkSums, Links, MOST_SUMS};
 use super::score_table::ScoreTable;
 use super::{SESSION_STEP_DECAY, distinct_latest};
 use crate::domain::{ItemNo, Scored, Timestamp};
@@ -41,7 +41,7 @@ pub struct TransitionCounts {
 #[derive(Debug, Default)]
 pub struct TransitionScratch {
     forward: ScoreTable,
-    /// Key: item; first sum: the position of its link in `current_sums`.
+    /// Key: item; first sum: the bits of its link; second sum: where its sums begin in `current_sums`.
     current: ScoreTable,
     current_sums: Vec<f32>,
     stride: usize,
@@ -56,9 +56,11 @@ impl TransitionScratch {
 
     /// How `item` relates to the current item of the last query.
     pub fn counts(&self, item: ItemNo) -> TransitionCounts {
-        let Some([position, _]) = self.current.get(item.0) else { return TransitionCounts::default() };
-        let start = position as usize * self.stride;
-        let sums = &self.current_sums[start..start + self.stride];
+        let Some([mask, start]) = self.current.get(item.0) else { return TransitionCounts::default() };
+        let mut sums = [0.0; MOST_SUMS];
+        let (mask, start) = (mask as u16, start as usize);
+        let link = LinkSums { mask, values: &self.current_sums[start..start + mask.count_ones() as usize] };
+        link.places().for_each(|(place, sum)| sums[place] = sum);
         let scale = 1.0 / (self.current_count + PRIOR_COUNT);
         let horizons = self.stride - 2;
         let mut counts = TransitionCounts { backward: sums[horizons + 1] * scale, ..TransitionCounts::default() };
@@ -123,11 +125,9 @@ impl Transitions {
             }
             if let Some(own) = links.of(current) {
                 scratch.current_count = own.count;
-                scratch.current_sums.resize(own.others.len() * stride, 0.0);
-                let rows = scratch.current_sums.chunks_exact_mut(stride).zip(own.sums.iter(stride));
-                for (position, (&other, (row, sums))) in own.others.iter().zip(rows).enumerate() {
-                    scratch.current.add(other, position as f32, 0.0);
-                    sums.places().for_each(|(place, sum)| row[place] = sum);
+                for (&other, sums) in own.others.iter().zip(own.sums.iter(stride)) {
+                    scratch.current.add(other, f32::from(sums.mask), scratch.current_sums.len() as f32);
+                    scratch.current_sums.extend_from_slice(sums.values);
                 }
             }
         }

@@ -3,7 +3,7 @@
 //! A link's sums are found by counting the bits of the links before it, which takes less time than reading the zeros would.
 
 /// The most sums of a link: its bits are handed out together.
-pub(super) const MOST_SUMS: usize = 16;
+pub(in crate::collab) const MOST_SUMS: usize = 16;
 
 /// What a list may have to spare when it grows: an eighth. There are as many lists as items, and most grow slowly.
 const SPARE_SHARE: usize = 8;
@@ -21,9 +21,9 @@ pub(in crate::collab) struct Sums {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(in crate::collab) struct LinkSums<'a> {
     /// A bit for each place with a sum.
-    pub(super) mask: u16,
+    pub(in crate::collab) mask: u16,
     /// Those sums, by place.
-    pub(super) values: &'a [f32],
+    pub(in crate::collab) values: &'a [f32],
 }
 
 impl LinkSums<'_> {
@@ -61,7 +61,11 @@ fn width(stride: usize) -> usize {
 /// The bits of one link.
 #[inline]
 fn mask(bytes: &[u8]) -> u16 {
-    bytes.iter().rev().fold(0, |mask, &byte| mask << 8 | u16::from(byte))
+    match *bytes {
+        [low] => u16::from(low),
+        [low, high] => u16::from_le_bytes([low, high]),
+        _ => 0,
+    }
 }
 
 /// How many bits are set.
@@ -85,6 +89,41 @@ fn count_bits(bytes: &[u8]) -> usize {
     }
     count
 }
+
+/// Puts the first link that is lighter than `best`, and than all others, in its place. They have these bits and sums and
+/// the positions from `position` on.
+#[inline]
+fn lighter(bits: &[u8], values: &[f32], position: usize, stride: usize, best: &mut (f32, usize)) {
+    let mut start = 0;
+    for (index, bytes) in bits.chunks_exact(width(stride)).enumerate() {
+        let end = start + count_few(bytes);
+        // A link weighs no less than its first sum, so few are added up.
+        if values.get(start).is_none_or(|&first| first < best.0) {
+            let weight = values[start..end].iter().sum();
+            if weight < best.0 {
+                *best = (weight, position + index);
+            }
+        }
+        start = end;
+    }
+}
+
+/// How many bits are set in one link's bytes.
+#[inline]
+fn count_few(bytes: &[u8]) -> usize {
+    bytes.iter().map(|&byte| usize::from(BITS_OF[usize::from(byte)])).sum()
+}
+
+/// How many bits each byte has; counting them anew for each link would take longer than the rest.
+const BITS_OF: [u8; 256] = {
+    let mut counts = [0; 256];
+    let mut byte = 1;
+    while byte < 256 {
+        counts[byte] = counts[byte / 2] + (byte % 2) as u8;
+        byte += 1;
+    }
+    counts
+};
 
 /// Makes room for `more` elements, and little beyond.
 pub(super) fn reserve<T>(list: &mut Vec<T>, more: usize) {
@@ -116,10 +155,9 @@ impl Sums {
     pub(in crate::collab) fn iter(&self, stride: usize) -> impl Iterator<Item = LinkSums<'_>> {
         let mut rest = self.values.as_slice();
         self.bits.chunks_exact(width(stride)).map(move |bytes| {
-            let mask = mask(bytes);
-            let (values, after) = rest.split_at(mask.count_ones() as usize);
+            let (values, after) = rest.split_at(count_few(bytes));
             rest = after;
-            LinkSums { mask, values }
+            LinkSums { mask: mask(bytes), values }
         })
     }
 
@@ -204,17 +242,15 @@ impl Sums {
         self.values.retain(|&value| value != 0.0);
     }
 
-    /// The lightest link, and of equal ones the first after `start`, going round.
+    /// The lightest link, and of equal ones the first from `start` on, going round.
     pub(super) fn lightest(&self, start: usize, stride: usize) -> usize {
-        let (mut before, mut after) = ((f32::INFINITY, start), (f32::INFINITY, start));
-        for (position, link) in self.iter(stride).enumerate() {
-            let best = if position < start { &mut before } else { &mut after };
-            let weight = link.total();
-            if weight < best.0 {
-                *best = (weight, position);
-            }
-        }
-        if before.0 < after.0 { before.1 } else { after.1 }
+        let turn = start * width(stride);
+        let (before, after) = self.bits.split_at(turn);
+        let first = count_bits(before);
+        let mut best = (f32::INFINITY, start);
+        lighter(after, &self.values[first..], start, stride, &mut best);
+        lighter(before, &self.values[..first], 0, stride, &mut best);
+        best.1
     }
 
     /// Removes the link at `position`; the last one takes its place.
