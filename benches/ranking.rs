@@ -11,8 +11,8 @@ use upnext::domain::{Horizons, ItemNo, Timestamp};
 use upnext::evaluation::{Gatherer, Moment};
 use upnext::ranking::{
     Answered, Assignment, Candidate, Cases, Closed, Decision, Experiment, FeatureMatrix, HazardModel, Ledger,
-    LedgerLimits, Lesson, OnlineLearner, OnlineOptions, Predictions, Predictor, Quality, RequestContext, Schema, Shown,
-    Stream, explain, order, select,
+    LedgerLimits, Lesson, OnlineLearner, OnlineOptions, POOL, Predictions, Predictor, Quality, RequestContext, Schema,
+    Shown, Stream, diversify, explain, order,
 };
 
 const ITEMS: f64 = 50_000.0;
@@ -91,17 +91,11 @@ fn ranking(criterion: &mut Criterion) {
     matrix.assemble(&schema, &context, &candidates);
     group.bench_function("predict", |b| b.iter(|| model.predict(black_box(&matrix), &mut predictions)));
     model.predict(&matrix, &mut predictions);
-    group.bench_function("order_select_3_lists_of_10", |b| {
+    group.bench_function("order_diversify_3_lists_of_10", |b| {
         b.iter(|| {
             for horizon in 0..3 {
-                let ranked = order(matrix.items(), &predictions, horizon);
-                black_box(select(
-                    &ranked,
-                    10,
-                    0.2,
-                    |item| item.0 % 9 != 0,
-                    |a, b| if a % 7 == b % 7 { 0.9 } else { 0.2 },
-                ));
+                let ranked = order(matrix.items(), &predictions, horizon, 10 * POOL);
+                black_box(diversify(&ranked, 10, 0.2, |a, b| if a % 7 == b % 7 { 0.9 } else { 0.2 }));
             }
         });
     });
@@ -111,8 +105,8 @@ fn ranking(criterion: &mut Criterion) {
             matrix.assemble(&schema, &context, black_box(&candidates));
             model.predict(&matrix, &mut predictions);
             for horizon in 0..3 {
-                let ranked = order(matrix.items(), &predictions, horizon);
-                black_box(select(&ranked, 10, 0.2, |_| true, |a, b| if a % 7 == b % 7 { 0.9 } else { 0.2 }));
+                let ranked = order(matrix.items(), &predictions, horizon, 10 * POOL);
+                black_box(diversify(&ranked, 10, 0.2, |a, b| if a % 7 == b % 7 { 0.9 } else { 0.2 }));
             }
         });
     });
