@@ -98,7 +98,7 @@ fn lighter(bits: &[u8], values: &[f32], position: usize, stride: usize, best: &m
     for (index, bytes) in bits.chunks_exact(width(stride)).enumerate() {
         let end = start + count_few(bytes);
         // A link weighs no less than its first sum, so few are added up.
-        if values.get(start).is_none_or(|&first| first < best.0) {
+        if start == end || values[start] < best.0 {
             let weight = values[start..end].iter().sum();
             if weight < best.0 {
                 *best = (weight, position + index);
