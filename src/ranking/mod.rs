@@ -2,7 +2,7 @@
 //!
 //! 1. Fill a [`RequestContext`] and the [`Candidate`]s, and [`FeatureMatrix::assemble`] them.
 //! 2. [`HazardModel::predict`] gives each candidate a probability by each horizon.
-//! 3. [`order`] and [`select`] make a list for each horizon.
+//! 3. [`order`] and [`diversify`] make a list for each horizon.
 //! 4. [`explain`] tells why an item has its score.
 //!
 //! [`fit`] learns linear hazards from examples, [`grow`] a forest on top of them. Nothing in here does IO, reads a clock or waits for a lock.
