@@ -15,7 +15,7 @@ use super::parts::CandidateLimits;
 use crate::collab::{
     CoVisitationScratch, Popularity, PreferenceScratch, SessionKnnScratch, TransitionScratch, TrendingScratch,
 };
-use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, UserKey, dot};
+use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, UserKey};
 use crate::index::SearchOptions;
 use crate::ranking::{Answered, Candidate, RequestContext, TrajectoryCosines};
 use crate::session::Trajectory;
@@ -340,8 +340,6 @@ impl Gathering<'_> {
         let items: Vec<ItemNo> = candidates.iter().map(|c| c.item).collect();
         let Scratch { session, transition, co_visitation, preference, popularity, related, .. } = self.scratch;
         self.live.collab.trending.look_up(&items, region, now, popularity);
-        let likeness =
-            self.situation.trajectory.last().map(|last| Likeness::new(last, self.situation.trajectory, horizons));
         for (candidate, popularity) in candidates.iter_mut().zip(popularity.iter()) {
             let item = candidate.item;
             let vote = session.vote(item);
@@ -368,9 +366,14 @@ impl Gathering<'_> {
                 .rev()
                 .position(|&(seen, _)| seen == item)
                 .map(|steps| u32::try_from(steps).unwrap_or(u32::MAX));
-            if let Some(likeness) = &likeness {
-                likeness.describe(candidate, &self.live.vectors.get(item));
-            }
+        }
+        if let Some(last) = self.situation.trajectory.last() {
+            let likeness = Likeness::new(last, self.situation.trajectory, horizons);
+            self.live.vectors.liken(&items, &likeness.queries(), &mut |place, cosines| {
+                if let Some(candidate) = candidates.get_mut(place) {
+                    likeness.describe(candidate, cosines);
+                }
+            });
         }
         Gathered { context, used: self.used, degraded: self.degraded }
     }
@@ -398,45 +401,54 @@ impl Gathering<'_> {
     }
 }
 
-/// What the frames look like, to be compared with many items.
-struct Likeness<'a> {
-    last: &'a Embedding,
-    scene: Option<Embedding>,
-    fast: Option<Embedding>,
-    slow: Option<Embedding>,
-    ahead: Vec<Option<Embedding>>,
+/// What the frames look like, to be compared with many items. Early in a scene most of it is the same, which is compared
+/// once.
+struct Likeness {
+    distinct: Vec<Embedding>,
+    /// Where among them the last frame is, and the rest, as far as it is known.
+    last: usize,
+    scene: Option<usize>,
+    fast: Option<usize>,
+    slow: Option<usize>,
+    ahead: Vec<Option<usize>>,
 }
 
-impl<'a> Likeness<'a> {
-    fn new(last: &'a Embedding, trajectory: &Trajectory, horizons: &Horizons) -> Self {
+impl Likeness {
+    fn new(last: &Embedding, trajectory: &Trajectory, horizons: &Horizons) -> Self {
+        let mut distinct: Vec<Embedding> = Vec::with_capacity(4 + horizons.count());
+        let mut place = |vector: Embedding| {
+            distinct.iter().position(|known| *known == vector).unwrap_or_else(|| {
+                distinct.push(vector);
+                distinct.len() - 1
+            })
+        };
         Self {
-            last,
-            scene: trajectory.scene_mean(),
-            fast: trajectory.fast_mean(),
-            slow: trajectory.slow_mean(),
-            ahead: horizons.seconds().iter().map(|&h| trajectory.extrapolate(f64::from(h))).collect(),
+            last: place(last.clone()),
+            scene: trajectory.scene_mean().map(&mut place),
+            fast: trajectory.fast_mean().map(&mut place),
+            slow: trajectory.slow_mean().map(&mut place),
+            ahead: horizons.seconds().iter().map(|&h| trajectory.extrapolate(f64::from(h)).map(&mut place)).collect(),
+            distinct,
         }
     }
 
-    fn describe(&self, candidate: &mut Candidate, images: &[Embedding]) {
-        if images.is_empty() {
-            return;
-        }
-        let best = |query: Option<&Embedding>| -> f32 {
-            let Some(query) = query else { return 0.0 };
-            let cosines = images.iter().map(|image| dot(image.as_slice(), query.as_slice()));
-            cosines.fold(-1.0, f32::max).clamp(-1.0, 1.0)
-        };
-        candidate.visual = Some(best(Some(self.last)));
-        let mut cosines = TrajectoryCosines {
-            scene: best(self.scene.as_ref()),
-            fast: best(self.fast.as_ref()),
-            slow: best(self.slow.as_ref()),
+    fn queries(&self) -> Vec<&Embedding> {
+        self.distinct.iter().collect()
+    }
+
+    /// Takes in the cosines of an item's nearest picture with each of the [`queries`](Self::queries).
+    fn describe(&self, candidate: &mut Candidate, cosines: &[f32]) {
+        let of = |place: Option<usize>| place.and_then(|place| cosines.get(place)).copied().unwrap_or(0.0);
+        candidate.visual = Some(of(Some(self.last)));
+        let mut trajectory = TrajectoryCosines {
+            scene: of(self.scene),
+            fast: of(self.fast),
+            slow: of(self.slow),
             ..TrajectoryCosines::default()
         };
-        for (ahead, query) in cosines.ahead.iter_mut().zip(&self.ahead) {
-            *ahead = best(query.as_ref());
+        for (ahead, &place) in trajectory.ahead.iter_mut().zip(&self.ahead) {
+            *ahead = of(place);
         }
-        candidate.trajectory = Some(cosines);
+        candidate.trajectory = Some(trajectory);
     }
 }

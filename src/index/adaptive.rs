@@ -19,7 +19,7 @@ use super::exact::{check_dims, check_query, check_vectors};
 use super::graph::Graph;
 use super::hnsw::HnswGraph;
 use super::planner::{self, Rules, UpkeepFacts, UpkeepPlan};
-use super::quantise::{Query, Row};
+use super::quantise::{self, Query, Row};
 use super::search::Search;
 use super::simd::Kernels;
 use super::slots::{Slots, View};
@@ -146,6 +146,23 @@ impl VectorIndex for AdaptiveIndex {
 
     fn get(&self, item: ItemNo) -> Vec<Embedding> {
         self.generation().slots.vectors(item)
+    }
+
+    fn liken(&self, items: &[ItemNo], queries: &[&Embedding], found: &mut dyn FnMut(usize, &[f32])) {
+        let queries: Vec<Vec<f32>> = queries.iter().map(|query| quantise::padded(query)).collect();
+        if queries.iter().any(|query| query.len() != quantise::stride(self.settings.dims)) {
+            return;
+        }
+        let mut nearest = vec![-1.0_f32; queries.len()];
+        self.generation().slots.each_row(items, |place, row, is_last| {
+            for (nearest, query) in nearest.iter_mut().zip(&queries) {
+                *nearest = nearest.max(self.kernels.dot_f16(query, row).min(1.0));
+            }
+            if is_last {
+                found(place, &nearest);
+                nearest.fill(-1.0);
+            }
+        });
     }
 
     fn search_many(&self, queries: &[&[f32]], options: &SearchOptions<'_>) -> Result<Vec<Vec<Scored>>, IndexError> {

@@ -101,6 +101,22 @@ pub trait VectorIndex: Send + Sync + std::fmt::Debug {
         self.get(item).into_iter().next()
     }
 
+    /// How alike `items` and `queries` are: calls `found` with the place of each item that has vectors, and with the cosine
+    /// of its nearest vector to each query, in the order of the queries. They must have [`dims`](Self::dims) dimensions.
+    fn liken(&self, items: &[ItemNo], queries: &[&Embedding], found: &mut dyn FnMut(usize, &[f32])) {
+        let mut nearest = Vec::with_capacity(queries.len());
+        for (place, &item) in items.iter().enumerate() {
+            let vectors = self.get(item);
+            if vectors.is_empty() {
+                continue;
+            }
+            let cosine = |query: &Embedding| vectors.iter().map(|v| v.cosine(query)).fold(-1.0, f32::max);
+            nearest.clear();
+            nearest.extend(queries.iter().map(|query| cosine(query)));
+            found(place, &nearest);
+        }
+    }
+
     /// The items nearest to `query` (of any length but zero), best first: each once, scored by the cosine of its best
     /// vector. Fewer than `limit` only if fewer items may be answered at all.
     fn search(&self, query: &[f32], options: &SearchOptions<'_>) -> Result<Vec<Scored>, IndexError> {

@@ -46,15 +46,21 @@ impl Row {
 impl Query {
     pub(super) fn new(vector: &Embedding) -> Self {
         let (codes, inverse_norm) = codes(vector.as_slice());
-        let mut floats = vector.as_slice().to_vec();
-        floats.resize(codes.len(), 0.0);
-        Self { codes, inverse_norm, floats }
+        Self { codes, inverse_norm, floats: padded(vector) }
     }
 
     /// The cosine with a row in half precision, in [−1, 1].
     pub(super) fn cosine(&self, kernels: &Kernels, halves: &[u16]) -> f32 {
         kernels.dot_f16(&self.floats, halves).clamp(-1.0, 1.0)
     }
+}
+
+/// The components, padded with zeros to the [`stride`].
+pub(super) fn padded(vector: &Embedding) -> Vec<f32> {
+    let mut floats = Vec::with_capacity(stride(vector.dims()));
+    floats.extend_from_slice(vector.as_slice());
+    floats.resize(stride(vector.dims()), 0.0);
+    floats
 }
 
 /// The vector that half-precision components stand for.

@@ -230,6 +230,28 @@ impl Slots {
         directory.run(item).slots().map(|slot| view.row(slot)).collect()
     }
 
+    /// Shows the half-precision rows of `items`, all of one state: calls `see` with the item's place, the row, and whether it
+    /// is the item's last. Items that are not there are left out.
+    pub(super) fn each_row(&self, items: &[ItemNo], mut see: impl FnMut(usize, &[u16], bool)) {
+        let (runs, view) = {
+            let directory = self.directory.read();
+            let runs: Vec<Run> = items.iter().map(|&item| directory.run(item)).collect();
+            (runs, self.view())
+        };
+        for (place, run) in runs.iter().enumerate() {
+            for slot in run.slots() {
+                let is_last = slot + 1 == run.slots().end;
+                if let Some(row) = view.full_halves(slot) {
+                    see(place, row, is_last);
+                } else if let Some(rows) = view.rows(slot as usize / CHUNK_SLOTS)
+                    && let Some(row) = rows.halves_at(slot as usize % CHUNK_SLOTS, self.stride)
+                {
+                    see(place, row, is_last);
+                }
+            }
+        }
+    }
+
     /// Whether the item has exactly these rows.
     pub(super) fn holds(&self, item: ItemNo, rows: &[Row]) -> bool {
         let directory = self.directory.read();

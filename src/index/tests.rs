@@ -449,3 +449,33 @@ fn an_item_is_scored_by_its_best_vector() {
     assert!(far[&2] < 0.8);
     assert_eq!(index.search(&[2.0, 0.0], &close).unwrap().len(), 1);
 }
+
+#[test]
+fn likeness_is_that_of_the_vectors_themselves() {
+    let mut rng = StdRng::seed_from_u64(11);
+    for dims in [3, 64, 320] {
+        let index = index(dims, IndexKind::Flat, Rules::default());
+        let oracle = ExactIndex::new(dims).unwrap();
+        // More than a chunk, so that some rows are settled and some are not, with gaps and items of several vectors.
+        for item in (0..1_500).filter(|item| item % 5 != 0) {
+            let vectors: Vec<Embedding> = (0..=item % 3).map(|_| random(&mut rng, dims)).collect();
+            index.upsert(ItemNo(item), &vectors).unwrap();
+            oracle.upsert(ItemNo(item), &vectors).unwrap();
+        }
+        let items: Vec<ItemNo> = [1, 0, 7, 1_499, 8, 9_999_999, 7].map(ItemNo).into();
+        let queries: Vec<Embedding> = (0..3).map(|_| random(&mut rng, dims)).collect();
+        let queries: Vec<&Embedding> = queries.iter().collect();
+        let likenesses = |index: &dyn VectorIndex| {
+            let mut all = Vec::new();
+            index.liken(&items, &queries, &mut |place, cosines| all.push((place, cosines.to_vec())));
+            all
+        };
+        let (got, right) = (likenesses(&index), likenesses(&oracle));
+        let places = |all: &[(usize, Vec<f32>)]| all.iter().map(|(place, _)| *place).collect::<Vec<_>>();
+        assert_eq!((places(&got), places(&right)), (vec![0, 2, 3, 4, 6], vec![0, 2, 3, 4, 6]));
+        for ((_, got), (_, right)) in got.iter().zip(&right) {
+            assert_eq!(got.len(), 3);
+            assert!(got.iter().zip(right).all(|(a, b)| (a - b).abs() < 2e-3), "{got:?} {right:?}");
+        }
+    }
+}
