@@ -28,14 +28,8 @@ RUN cargo build --release --locked --bin upnext \
 FROM build AS build-cuda
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The GPU build of ONNX Runtime for CUDA 13; the image below brings CUDA and cuDNN.
-ARG ONNXRUNTIME_GPU_VERSION=1.31.1
 RUN cargo build --release --locked --features gpu --bin upnext \
-    && python3 -m pip download --no-deps --only-binary=:all: --dest /tmp/wheel \
-        "onnxruntime-gpu==${ONNXRUNTIME_GPU_VERSION}" \
-    && wheel="$(find /tmp/wheel -name '*.whl')" \
-    && XDG_DATA_HOME=/opt/share target/release/upnext runtime install --wheel "${wheel}" \
-        --sha256 "$(sha256sum "${wheel}" | cut -d ' ' -f 1)" \
-    && rm -r /tmp/wheel
+    && XDG_DATA_HOME=/opt/share target/release/upnext runtime install --gpu
 
 FROM nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04 AS cuda
 RUN useradd --system --uid 10001 --home-dir /var/lib/upnext --create-home upnext

@@ -1,7 +1,8 @@
 //! How long does the shipped model take? `cargo bench --bench inference`
 //!
-//! One picture and a batch of eight on one session, and the throughput of the whole embedder with different shares of
-//! the cores between sessions and threads. ONNX Runtime is installed if it is not there.
+//! One picture and a batch of eight on one session, the throughput of the whole embedder with different shares of
+//! the cores between sessions and threads, and batches of 1 to 128 on graphics devices, if there are any. ONNX Runtime
+//! is installed if it is not there.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -25,6 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .measurement_time(Duration::from_secs(5));
     sessions(&mut criterion, &manifest)?;
     embedders(&mut criterion, &manifest)?;
+    devices(&mut criterion, &manifest)?;
     criterion.final_summary();
     Ok(())
 }
@@ -35,7 +37,7 @@ fn picture(manifest: &Manifest) -> Vec<u8> {
 }
 
 fn sessions(criterion: &mut Criterion, manifest: &Manifest) -> Result<(), Box<dyn std::error::Error>> {
-    let options = OnnxOptions { intra_threads: 1, providers: vec![Provider::Cpu], device: 0 };
+    let options = OnnxOptions::default();
     let mut backend = OnnxBackend::load(manifest, &options)?;
     let picture = picture(manifest);
     let mut group = criterion.benchmark_group("session_one_thread");
@@ -67,5 +69,29 @@ fn embedders(criterion: &mut Criterion, manifest: &Manifest) -> Result<(), Box<d
         embedder.shutdown();
     }
     group.finish();
+    Ok(())
+}
+
+/// The largest batch that is measured on a device.
+const LARGEST: usize = 128;
+
+fn devices(criterion: &mut Criterion, manifest: &Manifest) -> Result<(), Box<dyn std::error::Error>> {
+    let picture = picture(manifest);
+    for provider in [Provider::Cuda, Provider::TensorRt] {
+        let options = OnnxOptions { providers: vec![provider], max_batch: LARGEST, ..OnnxOptions::default() };
+        let mut backend = OnnxBackend::load(manifest, &options)?;
+        // What runs on the processor instead is measured above.
+        if !backend.providers().iter().all(|report| report.is_active()) {
+            continue;
+        }
+        let mut group = criterion.benchmark_group(format!("device_{provider}"));
+        for size in [1, 8, 32, LARGEST] {
+            let batch =
+                PixelBatch::new(manifest.input(), vec![&picture; size]).ok_or("the picture has another size")?;
+            group.throughput(Throughput::Elements(size as u64));
+            group.bench_function(format!("batch_{size}"), |bencher| bencher.iter(|| black_box(backend.embed(&batch))));
+        }
+        group.finish();
+    }
     Ok(())
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use image::imageops::{self, FilterType};
 use upnext::domain::{Embedding, Fit, InputSize};
-use upnext::inference::{Backend, Manifest, OnnxBackend, OnnxOptions, PixelBatch, Provider, runtime};
+use upnext::inference::{Backend, Manifest, OnnxBackend, OnnxOptions, PixelBatch, runtime};
 
 /// Enough to tell a wrong colour order from a right one, few enough for a minute.
 const PHOTOS: usize = 300;
@@ -80,7 +80,7 @@ fn report(
     photos: &[Photo],
     logits: bool,
 ) -> Result<(), Box<dyn Error>> {
-    let options = OnnxOptions { intra_threads: 1, providers: vec![Provider::Cpu], device: 0 };
+    let options = OnnxOptions::default();
     let mut backend = OnnxBackend::load(manifest, &options)?;
     let (mut embeddings, mut spent) = (Vec::new(), Duration::ZERO);
     for photo in photos {

@@ -24,7 +24,9 @@ use crate::config::{self, Settings, TlsMode, UserSecret};
 use crate::domain::{Clock, SealingKey, SystemClock, Timestamp, UserId, UserKey};
 use crate::engine::{CandidateLimits, Engine, EngineOptions, LearningOptions, Progress, Recovered, Retention, Step};
 use crate::index::{self, IndexKind, IndexSettings};
-use crate::inference::{Embedder, EmbedderOptions, InferenceError, Manifest, ManifestError, Provider, runtime};
+use crate::inference::{
+    Embedder, EmbedderOptions, GpuOptions, InferenceError, Manifest, ManifestError, Provider, runtime,
+};
 use crate::ranking::{HazardModel, ModelError};
 use crate::security::{
     self, KeyFile, KeyRing, RateLimit, RateLimiter, Receipts, SealingKeys, SecurityError, Tls, TlsOptions, UserHasher,
@@ -403,20 +405,27 @@ fn load_manifest(settings: &Settings) -> Result<Manifest, ManifestError> {
 
 fn embedder_options(settings: &Settings) -> EmbedderOptions {
     let inference = &settings.inference;
-    let defaults = EmbedderOptions::default();
     let provider = |p: &config::Provider| match p {
         config::Provider::Cpu => Provider::Cpu,
         config::Provider::Cuda => Provider::Cuda,
         config::Provider::Tensorrt => Provider::TensorRt,
     };
+    let on_processor = inference.providers.first().is_none_or(|first| *first == config::Provider::Cpu);
+    let suited = if on_processor { EmbedderOptions::default() } else { EmbedderOptions::gpu() };
+    let cache_dir = inference.gpu.cache_dir.clone().unwrap_or_else(|| settings.data_dir.join("tensorrt"));
     EmbedderOptions {
-        workers: if inference.workers == 0 { defaults.workers } else { inference.workers },
-        intra_threads: if inference.intra_threads == 0 { defaults.intra_threads } else { inference.intra_threads },
+        workers: if inference.workers == 0 { suited.workers } else { inference.workers },
+        intra_threads: if inference.intra_threads == 0 { suited.intra_threads } else { inference.intra_threads },
         queue_capacity: inference.queue_capacity,
-        max_batch: inference.max_batch,
+        max_batch: if inference.max_batch == 0 { suited.max_batch } else { inference.max_batch },
         providers: inference.providers.iter().map(provider).collect(),
         device: inference.device,
-        ..defaults
+        gpu: GpuOptions {
+            fp16: inference.gpu.fp16,
+            memory_limit_bytes: (inference.gpu.memory_limit_bytes > 0).then_some(inference.gpu.memory_limit_bytes),
+            cache_dir: Some(cache_dir),
+        },
+        ..suited
     }
 }
 
@@ -493,6 +502,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
         near_duplicate_difference: session.near_duplicate_difference,
         queue_timeout: Duration::from_millis(inference.queue_timeout_ms),
         thumbnail_side: vision.thumbnail_px,
+        known_pictures_bytes: vision.known_pictures_bytes,
         session_limits: SessionLimits {
             max_sessions: session.max_sessions,
             ttl_s: session.ttl_s,

@@ -26,7 +26,7 @@ pub(crate) struct Alone {
     options: EmbedderOptions,
 }
 
-/// Mean milliseconds of each stage of a frame, on one thread, one frame at a time.
+/// Milliseconds of each stage of a frame, on one thread, one frame at a time: medians, which others on the machine hardly touch.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Stages {
     pub(crate) decode_ms: f64,
@@ -50,19 +50,20 @@ impl Alone {
         runtime::load(&located)?;
         let file = inference.models_dir.join(format!("{}.toml", inference.model));
         let manifest = if file.exists() { Manifest::load(&file)? } else { Manifest::builtin()? };
-        let defaults = EmbedderOptions::default();
+        let on_processor = inference.providers.first().is_none_or(|first| *first == ProviderSetting::Cpu);
+        let suited = if on_processor { EmbedderOptions::default() } else { EmbedderOptions::gpu() };
         let provider = |provider: &ProviderSetting| match provider {
             ProviderSetting::Cpu => Provider::Cpu,
             ProviderSetting::Cuda => Provider::Cuda,
             ProviderSetting::Tensorrt => Provider::TensorRt,
         };
         let options = EmbedderOptions {
-            workers: if inference.workers == 0 { defaults.workers } else { inference.workers },
-            intra_threads: if inference.intra_threads == 0 { defaults.intra_threads } else { inference.intra_threads },
-            max_batch: inference.max_batch,
+            workers: if inference.workers == 0 { suited.workers } else { inference.workers },
+            intra_threads: if inference.intra_threads == 0 { suited.intra_threads } else { inference.intra_threads },
+            max_batch: if inference.max_batch == 0 { suited.max_batch } else { inference.max_batch },
             providers: inference.providers.iter().map(provider).collect(),
             device: inference.device,
-            ..defaults
+            ..suited
         };
         Ok(Self { manifest, options })
     }
@@ -109,13 +110,15 @@ impl Alone {
     /// The stages of a frame on this thread.
     pub(crate) fn stages(&self, frames: &[Frame]) -> Result<Stages, Failure> {
         let size = self.manifest.input();
-        let options =
-            OnnxOptions { intra_threads: 1, providers: self.options.providers.clone(), device: self.options.device };
+        let options = OnnxOptions {
+            providers: self.options.providers.clone(),
+            device: self.options.device,
+            ..Default::default()
+        };
         let mut backend = OnnxBackend::load(&self.manifest, &options)?;
         let (mut preprocessor, mut input) = (Preprocessor::new(), vec![0; size.bytes()]);
         let limits = DecodeLimits::default();
-        let mut spent = [Duration::ZERO; 4];
-        let mut count = 0_usize;
+        let mut spent: [Vec<Duration>; 4] = Default::default();
         let begun = Instant::now();
         // The first one warms up and does not count.
         for (n, frame) in frames.iter().cycle().take(STAGE_FRAMES + 1).enumerate() {
@@ -132,21 +135,23 @@ impl Alone {
             if n == 0 {
                 continue;
             }
-            for (sum, took) in spent.iter_mut().zip([
+            for (all, took) in spent.iter_mut().zip([
                 decoded - start,
                 fingerprinted - decoded,
                 resized - fingerprinted,
                 inferred - resized,
             ]) {
-                *sum += took;
+                all.push(took);
             }
-            count += 1;
             if begun.elapsed() > STAGE_TIME {
                 break;
             }
         }
-        let [decode_ms, fingerprint_ms, resize_ms, inference_ms] =
-            spent.map(|sum| sum.as_secs_f64() * 1e3 / count.max(1) as f64);
+        let count = spent[0].len();
+        let [decode_ms, fingerprint_ms, resize_ms, inference_ms] = spent.map(|mut all| {
+            all.sort_unstable();
+            all.get(all.len() / 2).map_or(0.0, |median| median.as_secs_f64() * 1e3)
+        });
         Ok(Stages { decode_ms, fingerprint_ms, resize_ms, inference_ms, frames: count })
     }
 

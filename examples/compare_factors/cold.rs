@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 
 use upnext::collab::{AlsOptions, ItemFeatures, PreferenceScratch};
 use upnext::domain::{Embedding, Item, ItemId, ItemNo, Timestamp};
-use upnext::inference::{Backend, Manifest, OnnxBackend, OnnxOptions, PixelBatch, Provider, runtime};
+use upnext::inference::{Backend, Manifest, OnnxBackend, OnnxOptions, PixelBatch, runtime};
 use upnext::vision::{DecodeLimits, decode, preprocess};
 
 use crate::data::{Rating, popularity};
@@ -178,7 +178,7 @@ fn posters(folder: &Path, films: &HashMap<u32, Item>) -> Result<HashMap<u32, Emb
     let located = runtime::ensure(None, &runtime::InstallOptions::default(), &mut |_| {})?;
     runtime::load(&located)?;
     let manifest = Manifest::builtin()?;
-    let options = OnnxOptions { intra_threads: 2, providers: vec![Provider::Cpu], device: 0 };
+    let options = OnnxOptions { intra_threads: 2, ..Default::default() };
     let mut backend = OnnxBackend::load(&manifest, &options)?;
     let mut posters = HashMap::new();
     for &film in films.keys() {

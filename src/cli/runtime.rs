@@ -24,6 +24,9 @@ pub(super) struct Install {
     /// Where to install; the default is in the user's data folder
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The build for NVIDIA's graphics devices (256 MB); it needs CUDA 13 and cuDNN 9 on the machine
+    #[arg(long, conflicts_with = "wheel")]
+    gpu: bool,
     /// A wheel that is here already, instead of fetching one
     #[arg(long, value_name = "FILE")]
     wheel: Option<PathBuf>,
@@ -39,9 +42,9 @@ impl Runtime {
     pub(super) fn run(self, common: &Common) -> Result<(), CliError> {
         let located = match self {
             Self::Install(install) => {
-                let Install { dir, wheel, sha256, index_url } = install;
+                let Install { dir, gpu, wheel, sha256, index_url } = install;
                 let mut progress = InstallBar::default();
-                let options = InstallOptions { folder: dir, wheel, sha256, index_url };
+                let options = InstallOptions { folder: dir, wheel, sha256, index_url, gpu };
                 runtime::install(&options, &mut |step| progress.show(step))?
             }
             Self::Show => runtime::find(common.settings()?.inference.runtime_path.as_deref())?,

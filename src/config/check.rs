@@ -72,7 +72,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("inference.workers", s.inference.workers, 0..=256),
         ("inference.intra_threads", s.inference.intra_threads, 0..=256),
         ("inference.queue_capacity", s.inference.queue_capacity, 1..=65_536),
-        ("inference.max_batch", s.inference.max_batch, 1..=256),
+        ("inference.max_batch", s.inference.max_batch, 0..=256),
         ("index.links", s.index.links, 4..=128),
         ("index.build_effort", s.index.build_effort, 8..=2000),
         ("index.max_items", s.index.max_items, 1..=1 << 26),

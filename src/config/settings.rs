@@ -126,6 +126,8 @@ pub struct VisionSettings {
     pub decode_queue: usize,
     /// Longer side of kept thumbnails in pixels; 0 keeps none.
     pub thumbnail_px: u32,
+    /// Bytes for what is remembered of items' pictures; 0 for none.
+    pub known_pictures_bytes: usize,
 }
 
 /// Models and how they run.
@@ -149,10 +151,25 @@ pub struct InferenceSettings {
     pub intra_threads: usize,
     /// Pictures that may wait.
     pub queue_capacity: usize,
-    /// Pictures in one run.
+    /// Pictures in one run; 0 suits what runs the model.
     pub max_batch: usize,
     /// Milliseconds that a picture may wait.
     pub queue_timeout_ms: u64,
+    /// What graphics devices are told.
+    pub gpu: GpuSettings,
+}
+
+/// How a graphics device is used.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuSettings {
+    /// Whether TensorRT may compute in half precision.
+    pub fp16: bool,
+    /// Bytes of the device's memory that one session may take; 0 for what it needs.
+    pub memory_limit_bytes: usize,
+    /// Where TensorRT keeps what it has compiled; `None` for a folder in the data folder.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub cache_dir: Option<PathBuf>,
 }
 
 /// What runs a model.

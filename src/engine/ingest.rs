@@ -123,7 +123,7 @@ impl Engine {
                 width: portrait.width,
                 height: portrait.height,
                 embeddings: BTreeMap::from([(model.to_owned(), portrait.embedding)]),
-                thumbnail: portrait.thumbnail.map(Bytes::from),
+                thumbnail: portrait.thumbnail,
             })
         });
         join_all(portraits).await.into_iter().collect()

@@ -62,7 +62,7 @@ use self::keep::Kept;
 use self::learn::Learning;
 use self::live::Live;
 use self::parts::Parts;
-use self::see::Eyes;
+use self::see::{Eyes, KnownPictures};
 use crate::domain::Clock;
 use crate::index::{Upkeep, VectorIndex};
 use crate::inference::{Embedder, Priority};
@@ -102,6 +102,7 @@ impl Engine {
             limits: options.decode_limits,
             near_duplicate_difference: options.near_duplicate_difference,
             queue_timeout: options.queue_timeout,
+            max_wait: options.default_deadline,
             thumbnail_side: options.thumbnail_side,
             embedder,
             metrics: metrics.clone(),
@@ -109,6 +110,7 @@ impl Engine {
             bulk: Semaphore::new(options.decode_threads * 2),
             decoders: Semaphore::new(options.decode_threads),
             capacity: options.decode_threads + options.decode_queue,
+            known: KnownPictures::new(options.known_pictures_bytes),
         };
         let applier = Applier::after(store.last_sequence());
         let kept = Kept::new(included, store.erasures(), clock.now());

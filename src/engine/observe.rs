@@ -137,7 +137,11 @@ impl Parts {
 
 /// The frame before, if there was one.
 pub(super) fn before(session: &LiveSession) -> Option<Before> {
-    Some(Before { last: session.last_thumb()?.clone(), embedded: session.embedded_thumb()?.clone() })
+    Some(Before {
+        last: session.last_thumb()?.clone(),
+        embedded: session.embedded_thumb()?.clone(),
+        upload: session.last_upload(),
+    })
 }
 
 /// Adds a frame that was looked at to a session. A frame without a media time stands where the wall clock says.
@@ -157,9 +161,12 @@ pub(super) fn take_in(
         Sight::Repeat => session.observe_repeated_frame(at_s, seen.thumb.clone(), seen.motion, now),
         Sight::Missed => {}
     }
+    if !matches!(seen.sight, Sight::Missed) {
+        session.note_upload(seen.upload);
+    }
     FrameOutcome {
-        width: seen.width,
-        height: seen.height,
+        width: seen.upload.width,
+        height: seen.upload.height,
         near_duplicate: matches!(seen.sight, Sight::Repeat),
         motion: seen.motion,
     }

@@ -38,6 +38,8 @@ pub struct EngineOptions {
     pub queue_timeout: Duration,
     /// The longer side of the thumbnails kept of items, in pixels; 0 for none.
     pub thumbnail_side: u32,
+    /// Bytes for what is remembered of items' pictures, so that the same file is not looked at again; 0 for none.
+    pub known_pictures_bytes: usize,
     /// Bounds of the table of live sessions.
     pub session_limits: SessionLimits,
     /// Bounds of the collaborative models.

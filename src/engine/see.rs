@@ -1,15 +1,28 @@
 //! Bytes in, embedding out: how does the service look at a picture?
+//!
+//! What is known is not looked at again: the file that came just before (a film that stands still), a frame that hardly
+//! differs from the last one, a picture that another item has. What would come too late is refused before it costs
+//! anything.
 
+mod known;
+#[cfg(test)]
+mod tests;
+
+use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use ring::digest::{SHA256, digest};
+use rustc_hash::FxHasher;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub(super) use self::known::KnownPictures;
 use super::{EngineError, FrameUpload};
 use crate::domain::{Embedding, InputSize, LumaThumb, Motion, Pixels};
 use crate::inference::{EmbedError, Embedder, Priority};
+use crate::session::Upload;
 use crate::telemetry::{Metrics, Stage};
 use crate::vision::{self, DecodeError, DecodeLimits};
 
@@ -26,11 +39,13 @@ pub(super) struct Eyes {
     pub(super) near_duplicate_difference: f32,
     /// How long a picture may wait for the model when its request has no deadline.
     pub(super) queue_timeout: Duration,
+    /// A picture that somebody waits for is refused when those before it will take longer than this.
+    pub(super) max_wait: Duration,
     /// The longer side of thumbnails in pixels; 0 for none.
     pub(super) thumbnail_side: u32,
     pub(super) embedder: Embedder,
     pub(super) metrics: Metrics,
-    /// One permit for each picture of a viewer that may be decoded or wait for it; one more is refused.
+    /// One permit for each picture of a viewer that is being looked at or waits for it; one more is refused.
     pub(super) admission: Semaphore,
     /// One permit for each picture of an item that may be under way; one more waits.
     pub(super) bulk: Semaphore,
@@ -38,13 +53,14 @@ pub(super) struct Eyes {
     pub(super) decoders: Semaphore,
     /// All permits of `admission`, to tell how long the queue is.
     pub(super) capacity: usize,
+    /// Pictures of items that were looked at of late.
+    pub(super) known: KnownPictures,
 }
 
 /// A frame that was looked at.
 #[derive(Debug)]
 pub(super) struct Seen {
-    pub(super) width: u32,
-    pub(super) height: u32,
+    pub(super) upload: Upload,
     pub(super) thumb: LumaThumb,
     pub(super) motion: Motion,
     pub(super) sight: Sight,
@@ -68,14 +84,16 @@ pub(super) struct Before {
     pub(super) last: LumaThumb,
     /// Whether the next frame is a near-duplicate is measured against this one.
     pub(super) embedded: LumaThumb,
+    /// The file that the last frame came in.
+    pub(super) upload: Option<Upload>,
 }
 
 /// A picture of an item, looked at for the catalogue.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Portrait {
     pub(super) width: u32,
     pub(super) height: u32,
-    pub(super) thumbnail: Option<Vec<u8>>,
+    pub(super) thumbnail: Option<Bytes>,
     pub(super) embedding: Embedding,
 }
 
@@ -89,6 +107,10 @@ impl Eyes {
         priority: Priority,
         deadline: Option<Instant>,
     ) -> Result<Vec<Seen>, EngineError> {
+        if let Some(again) = self.same_file(frames, before.as_ref()) {
+            return Ok(vec![again]);
+        }
+        self.check_wait(deadline)?;
         // All at once; whether a frame repeats its predecessor is known once both are decoded. Only the first one's
         // predecessor is there already, and a single frame is the common case.
         let decoded = try_join_all(frames.iter().enumerate().map(|(n, frame)| {
@@ -109,7 +131,7 @@ impl Eyes {
                 Some(before) if repeats => before.embedded,
                 Some(_) | None => frame.thumb.clone(),
             };
-            before = Some(Before { last: frame.thumb.clone(), embedded });
+            before = Some(Before { last: frame.thumb.clone(), embedded, upload: None });
             let input = frame.input.filter(|_| !repeats);
             sights.push(async move {
                 let sight = match input {
@@ -123,10 +145,22 @@ impl Eyes {
                         Err(error) => return Err(error),
                     },
                 };
-                Ok(Seen { width: frame.width, height: frame.height, thumb: frame.thumb, motion, sight })
+                // Until now the frame counted as one that others wait behind.
+                drop(frame.admitted);
+                Ok(Seen { upload: frame.upload, thumb: frame.thumb, motion, sight })
             });
         }
         try_join_all(sights).await
+    }
+
+    /// A single frame whose file is the one that came just before: nothing has changed, and it need not even be decoded.
+    fn same_file(&self, frames: &[FrameUpload], before: Option<&Before>) -> Option<Seen> {
+        let ([frame], Some(before)) = (frames, before) else { return None };
+        let upload = before
+            .upload
+            .filter(|upload| self.near_duplicate_difference > 0.0 && upload.hash == hash_of(&frame.bytes))?;
+        self.metrics.count_skipped_frame();
+        Some(Seen { upload, thumb: before.last.clone(), motion: Motion::default(), sight: Sight::Repeat })
     }
 
     async fn decode_frame(
@@ -134,25 +168,41 @@ impl Eyes {
         bytes: Bytes,
         number: usize,
         embedded_before: Option<LumaThumb>,
-    ) -> Result<DecodedFrame, EngineError> {
+    ) -> Result<DecodedFrame<'_>, EngineError> {
         let threshold = self.near_duplicate_difference;
-        let _admitted = self.admit()?;
-        self.decode(bytes, &format!("frame[{number}]"), move |pixels, decoding| {
-            let thumb = vision::luma_thumb(&pixels);
-            let repeats = embedded_before.is_some_and(|before| is_repeat(&before, &thumb, threshold));
-            let input = if repeats { None } else { Some(decoding.input(&pixels)?) };
-            Ok(DecodedFrame { width: pixels.width(), height: pixels.height(), thumb, input })
-        })
-        .await
+        let admitted = self.admit()?;
+        let file = bytes.clone();
+        let (upload, thumb, input) = self
+            .decode(bytes, &format!("frame[{number}]"), move |pixels, decoding| {
+                let thumb = vision::luma_thumb(&pixels);
+                let repeats = embedded_before.is_some_and(|before| is_repeat(&before, &thumb, threshold));
+                let input = if repeats { None } else { Some(decoding.input(&pixels)?) };
+                let upload = Upload { hash: hash_of(&file), width: pixels.width(), height: pixels.height() };
+                Ok((upload, thumb, input))
+            })
+            .await?;
+        Ok(DecodedFrame { upload, thumb, input, admitted })
     }
 
     fn is_repeat(&self, before: &LumaThumb, thumb: &LumaThumb) -> bool {
         is_repeat(before, thumb, self.near_duplicate_difference)
     }
 
-    /// Looks at a picture of an item. Waits for its turn as long as it takes: a catalogue of any size may come at once,
-    /// and what viewers wait for goes first.
+    /// Looks at a picture of an item, unless another item has brought it of late. Waits for its turn as long as it takes: a
+    /// catalogue of any size may come at once, and what viewers wait for goes first.
     pub(super) async fn portray(&self, bytes: Bytes, what: &str) -> Result<Portrait, EngineError> {
+        let mut sha256 = [0; 32];
+        sha256.copy_from_slice(digest(&SHA256, &bytes).as_ref());
+        let model = self.embedder.model_id();
+        if let Some(known) = self.known.get(&sha256, model) {
+            return Ok(known);
+        }
+        let portrait = self.portray_anew(bytes, what).await?;
+        self.known.put(sha256, model, portrait.clone());
+        Ok(portrait)
+    }
+
+    async fn portray_anew(&self, bytes: Bytes, what: &str) -> Result<Portrait, EngineError> {
         let _turn = self.bulk.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
         let side = self.thumbnail_side;
         let (width, height, thumbnail, input) = self
@@ -160,7 +210,7 @@ impl Eyes {
                 let jpeg = |side| vision::thumbnail_jpeg(&pixels, side);
                 let thumbnail = (side > 0).then_some(side).map(jpeg).transpose();
                 let thumbnail = thumbnail.map_err(|e| EngineError::Internal(e.to_string()))?;
-                Ok((pixels.width(), pixels.height(), thumbnail, decoding.input(&pixels)?))
+                Ok((pixels.width(), pixels.height(), thumbnail.map(Bytes::from), decoding.input(&pixels)?))
             })
             .await?;
         let embedding = loop {
@@ -175,6 +225,7 @@ impl Eyes {
 
     /// Embeds a picture to search with.
     pub(super) async fn embed_query(&self, bytes: Bytes, what: &str) -> Result<Embedding, EngineError> {
+        self.check_wait(None)?;
         let _admitted = self.admit()?;
         let input = self.decode(bytes, what, |pixels, decoding| decoding.input(&pixels)).await?;
         self.embed(input, Priority::Interactive, None).await
@@ -194,7 +245,7 @@ impl Eyes {
         Ok(embedded.embedding)
     }
 
-    /// How many pictures are being decoded or wait for it.
+    /// How many pictures that somebody waits for are being looked at or wait for it.
     pub(super) fn waiting(&self) -> usize {
         self.capacity.saturating_sub(self.admission.available_permits())
     }
@@ -219,17 +270,36 @@ impl Eyes {
         .map_err(|e| EngineError::Internal(format!("decoding stopped: {e}")))?
     }
 
+    /// Refuses a picture that would come too late, before anything is spent on it: whoever cannot be answered in time hears so
+    /// at once, and those who were let in are answered in time.
+    fn check_wait(&self, deadline: Option<Instant>) -> Result<(), EngineError> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let wait = self.embedder.wait_behind(self.waiting());
+        if wait > left.unwrap_or(self.max_wait) {
+            Err(EngineError::Busy { retry_after: wait.max(RETRY_AFTER) })
+        } else {
+            Ok(())
+        }
+    }
+
     fn admit(&self) -> Result<SemaphorePermit<'_>, EngineError> {
         self.admission.try_acquire().map_err(|_| EngineError::Busy { retry_after: RETRY_AFTER })
     }
 }
 
 /// A frame after decoding, with the model's input unless it is known already that it will not be embedded.
-struct DecodedFrame {
-    width: u32,
-    height: u32,
+struct DecodedFrame<'a> {
+    upload: Upload,
     thumb: LumaThumb,
     input: Option<Vec<u8>>,
+    admitted: SemaphorePermit<'a>,
+}
+
+/// Tells whether a file came again. Whoever contrives two files of one hash deceives only their own session.
+fn hash_of(bytes: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 fn is_repeat(before: &LumaThumb, thumb: &LumaThumb, threshold: f32) -> bool {

@@ -89,6 +89,19 @@ pub(super) fn plan(pending: &[Pending], limits: Limits, now: Instant) -> Plan {
     plan
 }
 
+/// How many pictures a device is given at once for a batch of `count`: the next power of two, but no more than
+/// `max_batch`. A device prepares itself anew for each size, so that it should see few; what is missing is filled up.
+pub(super) fn bucket(count: usize, max_batch: usize) -> usize {
+    count.checked_next_power_of_two().unwrap_or(count).min(max_batch).max(count)
+}
+
+/// How long it takes until a picture comes out that comes in now, behind `ahead` others, when one takes
+/// `cost_per_picture` on each of `workers`: nothing is known before the first has come out.
+pub(super) fn wait_behind(ahead: usize, cost_per_picture: Duration, workers: usize) -> Duration {
+    let rounds = u32::try_from(ahead).unwrap_or(u32::MAX);
+    cost_per_picture.saturating_mul(rounds) / u32::try_from(workers).unwrap_or(u32::MAX).max(1)
+}
+
 /// Whether one more may enter a queue.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Admission {
@@ -217,6 +230,24 @@ mod tests {
         let mut queue = vec![entry(now, Priority::Live); 3];
         queue[1].gone = true;
         assert_eq!(admit(&queue, 3, Priority::Bulk), Admission::Displace(1));
+    }
+
+    #[test]
+    fn a_device_sees_few_batch_sizes() {
+        let seen: std::collections::BTreeSet<usize> = (1..=32).map(|count| bucket(count, 32)).collect();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 4, 8, 16, 32]);
+        // No more than allowed, no less than there are.
+        assert_eq!((bucket(17, 24), bucket(24, 24), bucket(9, 8), bucket(0, 8)), (24, 24, 9, 1));
+        assert_eq!(bucket(usize::MAX, 8), usize::MAX);
+    }
+
+    #[test]
+    fn the_wait_grows_with_what_is_ahead_and_shrinks_with_workers() {
+        assert_eq!(wait_behind(0, 5 * MS, 2), Duration::ZERO);
+        assert_eq!(wait_behind(10, 5 * MS, 2), 25 * MS);
+        assert_eq!(wait_behind(10, Duration::ZERO, 2), Duration::ZERO, "nothing is known yet");
+        assert_eq!(wait_behind(3, 5 * MS, 0), 15 * MS);
+        assert!(wait_behind(usize::MAX, Duration::MAX, 1) > Duration::from_secs(1 << 40));
     }
 
     fn entries() -> impl Strategy<Value = Vec<(u8, u64, Option<u64>, bool)>> {

@@ -8,9 +8,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::backend::Backend;
-use super::batch::Priority;
+use super::batch::{self, Priority};
 use super::manifest::{Manifest, ManifestError};
-use super::onnx::{OnnxBackend, OnnxOptions};
+use super::onnx::{GpuOptions, OnnxBackend, OnnxOptions};
 use super::provider::{Provider, ProviderReport};
 use super::runtime::RuntimeError;
 use super::worker::{self, Job, Queue};
@@ -26,6 +26,7 @@ pub struct Embedder {
 struct Inner {
     spec: ModelSpec,
     providers: Vec<ProviderReport>,
+    workers: usize,
     queue: Arc<Queue>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -56,6 +57,8 @@ pub struct EmbedderOptions {
     pub providers: Vec<Provider>,
     /// Which device, where there are several of a kind.
     pub device: u32,
+    /// What graphics devices are told beside.
+    pub gpu: GpuOptions,
     /// After this long, [`Priority::Bulk`] counts as [`Priority::Interactive`].
     pub bulk_patience: Duration,
 }
@@ -74,6 +77,7 @@ impl Default for EmbedderOptions {
             max_batch: 1,
             providers: vec![Provider::Cpu],
             device: 0,
+            gpu: GpuOptions::default(),
             bulk_patience: Duration::from_secs(2),
         }
     }
@@ -170,6 +174,8 @@ impl Embedder {
             intra_threads: options.intra_threads,
             providers: options.providers.clone(),
             device: options.device,
+            gpu: options.gpu.clone(),
+            max_batch: options.max_batch,
         };
         let mut providers = Vec::new();
         let mut backends: Vec<Box<dyn Backend>> = Vec::new();
@@ -198,7 +204,8 @@ impl Embedder {
             return Err(InferenceError::Setting { setting: "workers" });
         }
         let queue = Arc::new(Queue::new(options, spec.input));
-        let inner = Inner { spec, providers: Vec::new(), queue, threads: Mutex::default() };
+        let workers = backends.len();
+        let inner = Inner { spec, providers: Vec::new(), workers, queue, threads: Mutex::default() };
         // From here on, dropping `embedder` ends the threads that were started.
         let embedder = Self { inner: Arc::new(inner) };
         for (number, backend) in backends.into_iter().enumerate() {
@@ -251,6 +258,11 @@ impl Embedder {
     /// Pictures that wait for a worker.
     pub fn queue_depth(&self) -> usize {
         self.inner.queue.depth()
+    }
+
+    /// How long a picture that comes now will take to come out when `ahead` others are on their way, by what they took of late.
+    pub fn wait_behind(&self, ahead: usize) -> Duration {
+        batch::wait_behind(ahead, self.inner.queue.cost_per_picture(), self.inner.workers)
     }
 
     /// What became of each provider that was asked for.

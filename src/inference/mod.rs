@@ -21,6 +21,7 @@
 
 mod backend;
 mod batch;
+mod binding;
 mod checksum;
 mod embedder;
 mod manifest;
@@ -39,5 +40,5 @@ pub use backend::{Backend, BackendError, PixelBatch};
 pub use batch::Priority;
 pub use embedder::{EmbedError, Embedded, Embedder, EmbedderOptions, InferenceError, ModelSpec};
 pub use manifest::{Channels, ElementType, Layout, Manifest, ManifestError};
-pub use onnx::{OnnxBackend, OnnxOptions};
+pub use onnx::{GpuOptions, OnnxBackend, OnnxOptions};
 pub use provider::{Provider, ProviderOutcome, ProviderReport, UnknownProvider};

@@ -1,9 +1,13 @@
 //! How does an ONNX model run? One session of ONNX Runtime, checked against its manifest when it is loaded.
 
+use std::path::PathBuf;
+
 use ort::session::{Session, builder::SessionBuilder};
 use ort::value::{TensorElementType, TensorRef, ValueType};
 
 use super::backend::{Backend, BackendError, PixelBatch};
+use super::batch;
+use super::binding::{Bindings, Memory};
 use super::embedder::InferenceError;
 use super::manifest::{ElementType, Manifest};
 use super::provider::{Provider, ProviderOutcome, ProviderReport};
@@ -22,6 +26,10 @@ pub struct OnnxBackend {
     fixed_batch: Option<usize>,
     writer: TensorWriter,
     buffer: TensorBuffer,
+    /// Buffers that a device reaches by itself; `None` where the session runs on the processor.
+    bindings: Option<Bindings>,
+    /// Batches of other sizes than powers of two are filled up to the next one, up to this many.
+    buckets: Option<usize>,
     providers: Vec<ProviderReport>,
 }
 
@@ -34,6 +42,35 @@ pub struct OnnxOptions {
     pub providers: Vec<Provider>,
     /// Which device, where there are several of a kind.
     pub device: u32,
+    /// What graphics devices are told beside.
+    pub gpu: GpuOptions,
+    /// Most pictures that are given to it at once; what a device prepares itself for.
+    pub max_batch: usize,
+}
+
+impl Default for OnnxOptions {
+    /// One thread of the processor.
+    fn default() -> Self {
+        Self { intra_threads: 1, providers: vec![Provider::Cpu], device: 0, gpu: GpuOptions::default(), max_batch: 1 }
+    }
+}
+
+/// How sessions use a graphics device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Whether TensorRT may compute in half precision. CUDA computes in what the model's file says.
+    pub fp16: bool,
+    /// The most memory of the device that a session may take in bytes; `None` for what it needs.
+    pub memory_limit_bytes: Option<usize>,
+    /// Where TensorRT keeps what it has compiled and measured, so that the next start takes seconds, not minutes.
+    pub cache_dir: Option<PathBuf>,
+}
+
+impl Default for GpuOptions {
+    /// Half precision, as much memory as is needed, nothing kept.
+    fn default() -> Self {
+        Self { fp16: true, memory_limit_bytes: None, cache_dir: None }
+    }
 }
 
 impl OnnxBackend {
@@ -43,6 +80,7 @@ impl OnnxBackend {
     pub fn load(manifest: &Manifest, options: &OnnxOptions) -> Result<Self, InferenceError> {
         let environment = runtime::environment()?;
         let builder = || session_builder(&environment, options.intra_threads);
+        let register = |provider, builder: &mut SessionBuilder| register(provider, options, manifest, builder);
         let load_error = |error: ort::Error| InferenceError::Load {
             model_id: manifest.model_id().to_owned(),
             reason: error.to_string(),
@@ -51,7 +89,7 @@ impl OnnxBackend {
         // Each provider on a builder of its own, so that one that fails half-way leaves no trace in the others.
         let mut providers: Vec<ProviderReport> = Vec::new();
         for &provider in &options.providers {
-            let attempt = builder().and_then(|mut builder| register(provider, options.device, &mut builder));
+            let attempt = builder().and_then(|mut builder| register(provider, &mut builder));
             let outcome = attempt.map_or_else(
                 |error: ort::Error| ProviderOutcome::Unavailable(error.to_string()),
                 |()| ProviderOutcome::Active,
@@ -63,7 +101,7 @@ impl OnnxBackend {
             let active: Vec<Provider> = providers.iter().filter(|r| r.is_active()).map(|r| r.provider).collect();
             let attempt = builder().and_then(|mut builder| {
                 for &provider in &active {
-                    register(provider, options.device, &mut builder)?;
+                    register(provider, &mut builder)?;
                 }
                 builder.commit_from_memory(manifest.model())
             });
@@ -80,7 +118,11 @@ impl OnnxBackend {
         let fixed_batch = check_signature(&session, manifest)
             .map_err(|reason| InferenceError::Mismatch { model_id: manifest.model_id().to_owned(), reason })?;
         let writer = TensorWriter::new(manifest);
+        let on_device = providers.iter().any(|r| r.is_active() && r.provider != Provider::Cpu);
+        let pinned = || Memory::Pinned(i32::try_from(options.device).unwrap_or(0));
         let mut backend = Self {
+            bindings: on_device.then(|| Bindings::new(pinned(), manifest.element_type())),
+            buckets: on_device.then_some(options.max_batch),
             session,
             input_name: manifest.input_name().to_owned(),
             output_name: manifest.output_name().to_owned(),
@@ -94,19 +136,35 @@ impl OnnxBackend {
         Ok(backend)
     }
 
-    /// Runs the model once on a grey picture, so that neither its first caller waits for memory to be laid out, nor a
-    /// model whose graph leaves its output's shape open turns out to be another one when it is too late.
+    /// Runs the model on grey pictures, so that neither its first caller waits for memory to be laid out, nor a
+    /// model whose graph leaves its output's shape open turns out to be another one when it is too late. A device runs
+    /// every batch size that it will see: it chooses or compiles its kernels for each.
     fn warm_up(&mut self, manifest: &Manifest) -> Result<(), InferenceError> {
         let model_id = manifest.model_id().to_owned();
         let grey = vec![127; manifest.input().bytes()];
-        match self.run(&[&grey]) {
-            Ok(_) => Ok(()),
-            Err(BackendError::Output { expected, got }) => {
-                let reason = format!("it answers {got} numbers, the manifest says {expected}");
-                Err(InferenceError::Mismatch { model_id, reason })
+        let largest = self.fixed_batch.is_none().then_some(self.buckets).flatten().unwrap_or(1);
+        let mut count = 1;
+        loop {
+            match self.run(&vec![grey.as_slice(); count]) {
+                Ok(_) => {}
+                Err(BackendError::Output { expected, got }) => {
+                    let reason = format!("it answers {got} numbers, the manifest says {expected}");
+                    return Err(InferenceError::Mismatch { model_id, reason });
+                }
+                Err(BackendError::Run(reason)) => return Err(InferenceError::Load { model_id, reason }),
             }
-            Err(BackendError::Run(reason)) => Err(InferenceError::Load { model_id, reason }),
+            if count >= largest {
+                return Ok(());
+            }
+            count = batch::bucket(count + 1, largest);
         }
+    }
+
+    /// Lets the session read and write buffers of its own, as on a device, but in ordinary memory.
+    #[cfg(test)]
+    pub(super) fn bind_as_on_a_device(&mut self, manifest: &Manifest, max_batch: usize) {
+        self.bindings = Some(Bindings::new(Memory::Processor, manifest.element_type()));
+        self.buckets = Some(max_batch);
     }
 
     /// What became of each provider that was asked for.
@@ -117,7 +175,19 @@ impl OnnxBackend {
     /// One run of the model on at most [`Self::fixed_batch`] pictures.
     fn run(&mut self, pictures: &[&[u8]]) -> Result<Vec<Result<Embedding, EmbeddingError>>, BackendError> {
         let failed = |error: ort::Error| BackendError::Run(error.to_string());
-        let batch = self.fixed_batch.unwrap_or(pictures.len());
+        let count = self.buckets.map_or(pictures.len(), |max_batch| batch::bucket(pictures.len(), max_batch));
+        let batch = self.fixed_batch.unwrap_or(count);
+        let (dims, expected) = (self.dims, batch * self.dims);
+        let read = |values: &[f32]| {
+            if values.len() != expected {
+                return Err(BackendError::Output { expected, got: values.len() });
+            }
+            Ok(values.chunks_exact(dims).take(pictures.len()).map(|row| Embedding::unit(row.to_vec())).collect())
+        };
+        if let Some(bindings) = &mut self.bindings {
+            let names = (self.input_name.as_str(), self.output_name.as_str());
+            return bindings.run(&mut self.session, names, &self.writer, (pictures, batch), read).map_err(failed)?;
+        }
         let shape = self.writer.shape(batch);
         let one_as_it_is = if let [one] = pictures { Some(*one) } else { None };
         let one_as_it_is = one_as_it_is.filter(|_| batch == 1 && self.writer.is_identity());
@@ -136,11 +206,7 @@ impl OnnxBackend {
         let outputs = self.session.run(ort::inputs![self.input_name.as_str() => input]).map_err(failed)?;
         let output = outputs.get(&self.output_name).ok_or(BackendError::Output { expected: 1, got: 0 })?;
         let (_, values) = output.try_extract_tensor::<f32>().map_err(failed)?;
-        let expected = batch * self.dims;
-        if values.len() != expected {
-            return Err(BackendError::Output { expected, got: values.len() });
-        }
-        Ok(values.chunks_exact(self.dims).take(pictures.len()).map(|row| Embedding::unit(row.to_vec())).collect())
+        read(values)
     }
 }
 
@@ -163,31 +229,65 @@ fn session_builder(environment: &ort::environment::Environment, intra_threads: u
 }
 
 /// Registers by hand: `with_execution_providers` would only log a failure.
-fn register(provider: Provider, device: u32, builder: &mut SessionBuilder) -> ort::Result<()> {
+#[cfg(feature = "gpu")]
+fn register(
+    provider: Provider,
+    options: &OnnxOptions,
+    manifest: &Manifest,
+    builder: &mut SessionBuilder,
+) -> ort::Result<()> {
+    use ort::ep::{ArenaExtendStrategy, ExecutionProvider as _};
+
+    let device = i32::try_from(options.device)
+        .map_err(|_| ort::Error::new(format!("{} is no device number", options.device)))?;
+    let GpuOptions { fp16, memory_limit_bytes, cache_dir } = &options.gpu;
     match provider {
         // The CPU is always registered, last of all.
         Provider::Cpu => Ok(()),
-        #[cfg(feature = "gpu")]
         Provider::Cuda => {
-            use ort::ep::ExecutionProvider as _;
-            ort::ep::CUDA::default().with_device_id(device_id(device)?).register(builder)
+            let mut cuda = ort::ep::CUDA::default()
+                .with_device_id(device)
+                .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested);
+            if let Some(bytes) = *memory_limit_bytes {
+                cuda = cuda.with_memory_limit(bytes);
+            }
+            cuda.register(builder)
         }
-        #[cfg(feature = "gpu")]
         Provider::TensorRt => {
-            use ort::ep::ExecutionProvider as _;
-            ort::ep::TensorRT::default().with_device_id(device_id(device)?).with_fp16(true).register(builder)
-        }
-        #[cfg(not(feature = "gpu"))]
-        Provider::Cuda | Provider::TensorRt => {
-            let _ = (device, builder);
-            Err(ort::Error::new("this program was built without the feature `gpu`"))
+            let shape = |batch: usize| {
+                let sides = TensorWriter::new(manifest).shape(batch).map(|side| side.to_string());
+                format!("{}:{}", manifest.input_name(), sides.join("x"))
+            };
+            // One engine for all batch sizes, instead of one for each that occurs.
+            let mut tensorrt = ort::ep::TensorRT::default()
+                .with_device_id(device)
+                .with_fp16(*fp16)
+                .with_profile_min_shapes(shape(1))
+                .with_profile_opt_shapes(shape(options.max_batch))
+                .with_profile_max_shapes(shape(options.max_batch));
+            if let Some(bytes) = *memory_limit_bytes {
+                tensorrt = tensorrt.with_max_workspace_size(bytes);
+            }
+            if let Some(dir) = cache_dir {
+                std::fs::create_dir_all(dir).map_err(|error| ort::Error::new(format!("{}: {error}", dir.display())))?;
+                tensorrt = tensorrt
+                    .with_engine_cache(true)
+                    .with_engine_cache_path(dir.display())
+                    .with_timing_cache(true)
+                    .with_timing_cache_path(dir.display());
+            }
+            tensorrt.register(builder)
         }
     }
 }
 
-#[cfg(feature = "gpu")]
-fn device_id(device: u32) -> ort::Result<i32> {
-    i32::try_from(device).map_err(|_| ort::Error::new(format!("{device} is no device number")))
+/// Says of every device that this program cannot use it.
+#[cfg(not(feature = "gpu"))]
+fn register(provider: Provider, _: &OnnxOptions, _: &Manifest, _: &mut SessionBuilder) -> ort::Result<()> {
+    match provider {
+        Provider::Cpu => Ok(()),
+        Provider::Cuda | Provider::TensorRt => Err(ort::Error::new("this program was built without the feature `gpu`")),
+    }
 }
 
 /// Compares the session with the manifest; the batch size if the model was exported for one only.

@@ -65,29 +65,39 @@ impl TensorWriter {
 
     /// Fills `buffer` with `pictures`, and with zeros up to `padded` pictures.
     pub(super) fn write(&self, pictures: &[&[u8]], padded: usize, buffer: &mut TensorBuffer) {
-        let size = self.input.bytes();
-        let total = size * padded.max(pictures.len());
+        let total = self.input.bytes() * padded.max(pictures.len());
         match buffer {
             TensorBuffer::Bytes(bytes) => {
-                bytes.clear();
-                if self.is_identity() {
-                    pictures.iter().for_each(|rgb| bytes.extend_from_slice(rgb));
-                    bytes.resize(total, 0);
-                } else {
-                    bytes.resize(total, 0);
-                    for (rgb, out) in pictures.iter().zip(bytes.chunks_exact_mut(size)) {
-                        self.arrange(rgb, out, |_, byte| byte);
-                    }
-                }
+                bytes.resize(total, 0);
+                self.write_bytes(pictures, bytes);
             }
             TensorBuffer::Floats(floats) => {
-                floats.clear();
                 floats.resize(total, 0.0);
-                for (rgb, out) in pictures.iter().zip(floats.chunks_exact_mut(size)) {
-                    self.arrange(rgb, out, |channel, byte| self.tables[channel][usize::from(byte)]);
-                }
+                self.write_floats(pictures, floats);
             }
         }
+    }
+
+    /// Fills `out` with `pictures`, and what is left of it with zeros.
+    pub(super) fn write_bytes(&self, pictures: &[&[u8]], out: &mut [u8]) {
+        let size = self.input.bytes();
+        for (rgb, out) in pictures.iter().zip(out.chunks_exact_mut(size)) {
+            if self.is_identity() {
+                out.copy_from_slice(rgb);
+            } else {
+                self.arrange(rgb, out, |_, byte| byte);
+            }
+        }
+        out.iter_mut().skip(size * pictures.len()).for_each(|rest| *rest = 0);
+    }
+
+    /// Fills `out` with `pictures`, normalised, and what is left of it with zeros.
+    pub(super) fn write_floats(&self, pictures: &[&[u8]], out: &mut [f32]) {
+        let size = self.input.bytes();
+        for (rgb, out) in pictures.iter().zip(out.chunks_exact_mut(size)) {
+            self.arrange(rgb, out, |channel, byte| self.tables[channel][usize::from(byte)]);
+        }
+        out.iter_mut().skip(size * pictures.len()).for_each(|rest| *rest = 0.0);
     }
 
     /// One picture, with `value(channel, byte)` in the place that layout and channel order ask for.

@@ -15,7 +15,7 @@ fn load_runtime() {
 }
 
 fn one_thread() -> OnnxOptions {
-    OnnxOptions { intra_threads: 1, providers: vec![Provider::Cpu], device: 0 }
+    OnnxOptions::default()
 }
 
 /// A picture of stripes and blobs that depend on `seed`.
@@ -54,6 +54,25 @@ fn a_batch_says_what_its_pictures_say_one_by_one() {
     for (i, a) in together.iter().enumerate() {
         for b in &together[i + 1..] {
             assert!(a.cosine(b) < 0.95, "different pictures look the same: {}", a.cosine(b));
+        }
+    }
+}
+
+#[test]
+fn a_session_that_reads_from_buffers_of_its_own_says_the_same() {
+    load_runtime();
+    let manifest = Manifest::builtin().unwrap();
+    let mut plain = OnnxBackend::load(&manifest, &one_thread()).unwrap();
+    let mut bound = OnnxBackend::load(&manifest, &one_thread()).unwrap();
+    bound.bind_as_on_a_device(&manifest, 4);
+    let pictures: Vec<Vec<u8>> = (0..4).map(|seed| picture(seed, &manifest)).collect();
+    let expected = embed(&mut plain, &manifest, &pictures);
+    // Batches that are full and batches that are filled up, each buffer used twice.
+    for places in [0..4, 1..4, 2..3, 0..3, 3..4, 0..4] {
+        let got = embed(&mut bound, &manifest, &pictures[places.clone()]);
+        assert_eq!(got.len(), places.len());
+        for (got, expected) in got.iter().zip(&expected[places]) {
+            assert!(got.cosine(expected) > 0.9999, "{}", got.cosine(expected));
         }
     }
 }
@@ -121,6 +140,34 @@ async fn a_provider_that_is_not_there_is_reported() {
         assert!(!reason.is_empty());
     }
     assert_eq!(embedder.embed(picture, Priority::Live, None).await.unwrap().embedding.dims(), 320);
+}
+
+/// Where there is a device, it says what the processor says, in every batch size; where there is none, that is reported.
+#[test]
+fn a_device_agrees_with_the_processor() {
+    load_runtime();
+    let manifest = Manifest::builtin().unwrap();
+    let pictures: Vec<Vec<u8>> = (0..5).map(|seed| picture(seed, &manifest)).collect();
+    let mut processor = OnnxBackend::load(&manifest, &one_thread()).unwrap();
+    let expected = embed(&mut processor, &manifest, &pictures);
+    let precise = GpuOptions { fp16: false, ..GpuOptions::default() };
+    let devices = [
+        (Provider::Cuda, precise.clone(), 0.999),
+        (Provider::TensorRt, precise, 0.999),
+        (Provider::TensorRt, GpuOptions::default(), 0.99),
+    ];
+    for (provider, gpu, at_least) in devices {
+        let options = OnnxOptions { providers: vec![provider], gpu, max_batch: 4, ..OnnxOptions::default() };
+        let mut backend = OnnxBackend::load(&manifest, &options).unwrap();
+        let active = backend.providers()[0].is_active();
+        let agreement = [0..1, 0..3, 1..5, 0..5].map(|places: std::ops::Range<usize>| {
+            let got = embed(&mut backend, &manifest, &pictures[places.clone()]);
+            assert_eq!(got.len(), places.len());
+            got.iter().zip(&expected[places]).map(|(a, b)| a.cosine(b)).fold(1.0, f32::min)
+        });
+        let worst = agreement.into_iter().fold(1.0, f32::min);
+        assert!(worst > at_least, "{provider} (active: {active}): {worst}");
+    }
 }
 
 #[tokio::test]

@@ -143,6 +143,11 @@ impl Queue {
         self.state.lock().jobs.len()
     }
 
+    /// What a picture has cost of late; zero before the first.
+    pub(super) fn cost_per_picture(&self) -> Duration {
+        self.state.lock().cost_per_picture
+    }
+
     /// Ends the workers and answers all that wait.
     pub(super) fn close(&self) {
         let waiting = {

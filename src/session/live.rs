@@ -53,8 +53,20 @@ pub struct LiveSession {
     /// The frame that the last embedding was made from. Repeats are told by their difference from this one, so that a slow
     /// pan, of which each frame resembles the one before, does not keep an old embedding for ever.
     embedded_thumb: Option<LumaThumb>,
+    last_upload: Option<Upload>,
     max_items: usize,
     max_seen: usize,
+}
+
+/// What is remembered of the file that a frame came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upload {
+    /// A hash of its bytes.
+    pub hash: u64,
+    /// Columns of the picture.
+    pub width: u32,
+    /// Rows of the picture.
+    pub height: u32,
 }
 
 impl LiveSession {
@@ -77,6 +89,7 @@ impl LiveSession {
             trajectory: Trajectory::default(),
             last_thumb: None,
             embedded_thumb: None,
+            last_upload: None,
             max_items: limits.max_items.max(1),
             max_seen: limits.max_seen.max(1),
         }
@@ -217,6 +230,16 @@ impl LiveSession {
     /// The fingerprint of the frame last embedded, to tell repeats by.
     pub fn embedded_thumb(&self) -> Option<&LumaThumb> {
         self.embedded_thumb.as_ref()
+    }
+
+    /// Notes which file the frame came in that was just taken in.
+    pub fn note_upload(&mut self, upload: Upload) {
+        self.last_upload = Some(upload);
+    }
+
+    /// The last frame's file, if it was noted.
+    pub fn last_upload(&self) -> Option<Upload> {
+        self.last_upload
     }
 
     /// The last frame's embedding (or that of the frame it repeats).

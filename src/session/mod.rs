@@ -11,6 +11,6 @@ mod live;
 mod table;
 mod trajectory;
 
-pub use live::{LiveSession, SessionItem, SessionView};
+pub use live::{LiveSession, SessionItem, SessionView, Upload};
 pub use table::{SessionLimits, SessionTable};
 pub use trajectory::Trajectory;

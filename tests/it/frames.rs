@@ -134,6 +134,45 @@ fn several_frames_come_in_their_order() {
 }
 
 #[test]
+fn callers_who_hang_up_cost_no_inference() {
+    const CALLERS: usize = 20;
+    let setup = Setup::default().with("session.near_duplicate_difference=0").with("vision.decode_workers=1");
+    let (server, world) = (setup.start(), World::get());
+    run(async {
+        let watcher = server.client();
+        let inferences = || watcher.metric("upnext_stage_seconds_count{stage=\"inference\"}");
+        // With the request that asks for it.
+        let in_flight = || watcher.metric("upnext_http_requests_in_flight");
+        let before = inferences().await;
+        let frame = world.frame(4, 8.0);
+        let look = |who: &str, n: usize| {
+            let (client, frame) = (server.client(), frame.clone());
+            let path = format!("/v1/sessions/{who}-{n}/frames");
+            tokio::spawn(async move { client.post_bytes(&path, "image/jpeg", frame).await })
+        };
+        let patient: Vec<_> = (0..CALLERS).map(|n| look("patient", n)).collect();
+        while in_flight().await < 2.0 {
+            tokio::task::yield_now().await;
+        }
+        let hasty: Vec<_> = (0..CALLERS).map(|n| look("hasty", n)).collect();
+        // Most have arrived, and wait behind the others.
+        while in_flight().await < CALLERS as f64 && !patient.iter().any(tokio::task::JoinHandle::is_finished) {
+            tokio::task::yield_now().await;
+        }
+        hasty.iter().for_each(tokio::task::JoinHandle::abort);
+        for answer in patient {
+            answer.await.unwrap().ok();
+        }
+        while in_flight().await > 1.0 {
+            tokio::task::yield_now().await;
+        }
+        let cost = inferences().await - before;
+        let (all, patient) = (2.0 * CALLERS as f64, CALLERS as f64);
+        assert!((patient..all).contains(&cost), "{cost} frames went through the model");
+    });
+}
+
+#[test]
 fn a_frame_like_the_one_before_needs_no_inference() {
     let (server, world) = (Setup::default().start(), World::get());
     run(async {

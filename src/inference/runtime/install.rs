@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::wheel::PinnedWheel;
 use super::{Located, Origin, RuntimeError, download, probe, wheel};
 use crate::inference::checksum;
 
@@ -22,6 +23,15 @@ pub struct InstallOptions {
     /// The package index to fetch from; what pip is configured for if `None`. Without pip it must be given, here or as
     /// `PIP_INDEX_URL`.
     pub index_url: Option<String>,
+    /// The build for NVIDIA's graphics devices (256 MB), where no wheel is named.
+    pub gpu: bool,
+}
+
+impl InstallOptions {
+    /// The wheel that is fetched.
+    fn pinned(&self) -> Result<PinnedWheel, RuntimeError> {
+        if self.gpu { wheel::pinned_gpu() } else { wheel::pinned() }
+    }
 }
 
 /// What an installation is doing.
@@ -67,7 +77,7 @@ pub fn install(options: &InstallOptions, progress: &mut dyn FnMut(Progress)) -> 
     let staging = Staging::create(&folder)?;
     let wheel_path = match &options.wheel {
         Some(path) => path.clone(),
-        None => download::fetch(&wheel::pinned()?, options.index_url.as_deref(), &staging.0, progress)?,
+        None => download::fetch(&options.pinned()?, options.index_url.as_deref(), &staging.0, progress)?,
     };
     progress(Progress::Unpacking);
     wanted.check(&wheel_path)?;
@@ -99,11 +109,11 @@ impl Wanted {
     fn from_options(options: &InstallOptions) -> Result<Self, RuntimeError> {
         let file = match &options.wheel {
             Some(path) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            None => wheel::pinned()?.file.to_owned(),
+            None => options.pinned()?.file.to_owned(),
         };
         let sha256 = match &options.sha256 {
             Some(sha256) => sha256.to_lowercase(),
-            None => wheel::pinned()?.sha256.to_owned(),
+            None => options.pinned()?.sha256.to_owned(),
         };
         let folder_name = wheel::folder_name(&file)
             .ok_or_else(|| RuntimeError::Unpack(format!("`{file}` is not the name of a wheel of onnxruntime")))?;

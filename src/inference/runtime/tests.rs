@@ -24,6 +24,7 @@ fn wheel_of(library: &[u8], folder: &Path) -> InstallOptions {
         sha256: Some(checksum::hex(&checksum::sha256(&wheel))),
         wheel: Some(path),
         index_url: None,
+        gpu: false,
     }
 }
 

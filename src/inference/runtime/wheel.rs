@@ -57,11 +57,30 @@ const PINNED: [PinnedWheel; 3] = [
     },
 ];
 
+/// With the execution providers for NVIDIA's devices. They need CUDA 13 and cuDNN 9 on the machine.
+const PINNED_GPU: [PinnedWheel; 1] = [PinnedWheel {
+    file: "onnxruntime_gpu-1.31.1-cp312-cp312-manylinux_2_28_x86_64.whl",
+    platform: "manylinux_2_28_x86_64",
+    sha256: "05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7",
+    bytes: 255_569_273,
+    os: "linux",
+    arch: "x86_64",
+}];
+
 /// The wheel for the system that this program runs on.
 pub(super) fn pinned() -> Result<PinnedWheel, RuntimeError> {
+    for_this_system(&PINNED, "")
+}
+
+/// The same for machines with a graphics device.
+pub(super) fn pinned_gpu() -> Result<PinnedWheel, RuntimeError> {
+    for_this_system(&PINNED_GPU, " with a graphics device")
+}
+
+fn for_this_system(wheels: &[PinnedWheel], with: &str) -> Result<PinnedWheel, RuntimeError> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let fits = |wheel: &&PinnedWheel| wheel.os == os && wheel.arch == arch;
-    PINNED.iter().find(fits).copied().ok_or_else(|| RuntimeError::Platform(format!("{os} on {arch}")))
+    wheels.iter().find(fits).copied().ok_or_else(|| RuntimeError::Platform(format!("{os} on {arch}{with}")))
 }
 
 /// The folder for the library of a wheel: `onnxruntime-1.31.1-manylinux_2_28_x86_64`.
@@ -169,6 +188,12 @@ mod tests {
     fn folders_are_named_after_wheels() {
         for wheel in PINNED {
             assert_eq!(folder_name(wheel.file), Some(format!("onnxruntime-{PINNED_VERSION}-{}", wheel.platform)));
+            assert!(crate::inference::checksum::parse_sha256(wheel.sha256).is_some());
+        }
+        for wheel in PINNED_GPU {
+            let folder = Path::new("runtime").join(folder_name(wheel.file).unwrap());
+            assert!(is_for_gpu(&folder.join("libonnxruntime.so")), "{}", folder.display());
+            assert!(wheel.file.contains(PINNED_VERSION));
             assert!(crate::inference::checksum::parse_sha256(wheel.sha256).is_some());
         }
         for bad in ["onnxruntime.whl", "numpy-1-cp312-x.whl", "onnxruntime-1.0-../x.whl", "onnxruntime-1-cp312-x.zip"] {
