@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use upnext::vision::thumbnail_jpeg;
+use upnext::vision::{DecodeLimits, decode, thumbnail_jpeg};
 
 use crate::Failure;
 use crate::world::World;
@@ -46,6 +46,21 @@ pub(crate) fn read(dir: &Path) -> Result<Vec<Frame>, Failure> {
         frames.push(Frame { bytes, item_id: None, at_s: frames.len() as f64 });
     }
     if frames.is_empty() { Err(format!("there are no pictures in {}", dir.display()).into()) } else { Ok(frames) }
+}
+
+/// Each frame `times` times in a row; if `recompressed`, as another file of the same picture from the second time on.
+pub(crate) fn repeated(frames: Vec<Frame>, times: u16, recompressed: bool) -> Result<Vec<Frame>, Failure> {
+    let mut all = Vec::with_capacity(frames.len() * usize::from(times));
+    for frame in frames {
+        let mut again = frame.clone();
+        if recompressed && times > 1 {
+            let pixels = decode(&frame.bytes, &DecodeLimits::default())?;
+            again.bytes = thumbnail_jpeg(&pixels, pixels.width().max(pixels.height()))?.into();
+        }
+        all.push(frame);
+        all.extend((1..times).map(|_| again.clone()));
+    }
+    Ok(all)
 }
 
 /// Frames of the first videos of the catalogue, 640 × 360.

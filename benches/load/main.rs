@@ -13,6 +13,7 @@ mod drive;
 mod durability;
 mod frames;
 mod model;
+mod overload;
 mod process;
 mod replay;
 mod report;
@@ -82,6 +83,16 @@ pub(crate) struct Args {
     /// Folder with the frames to send, in the order of their names; without, 240 frames are painted, 640 × 360
     #[arg(long, value_name = "DIR")]
     frames: Option<PathBuf>,
+    /// With frames: each comes this many times in a row, as of a film that stands still
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    repeat: u16,
+    /// With --repeat: as another file of the same picture each time, compressed anew
+    #[arg(long)]
+    recompressed: bool,
+    /// With frames: finds out how many can be answered, and then lets this many times as many come, whether or not those
+    /// before have been answered
+    #[arg(long, value_name = "TIMES", value_parser = seconds)]
+    overload: Option<f64>,
     /// Viewers, each with a connection of its own and one request at a time
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
@@ -189,11 +200,6 @@ fn run(args: &Args) -> Result<String, Failure> {
         return Ok(report.text());
     }
 
-    let model = (mode == Mode::Frames && args.model_s > 0.0).then(|| model::Alone::load(args)).transpose()?;
-    let measure = || model.as_ref().map(|model| model.throughput(&tokio, &frames, args.model_s)).transpose();
-    note("the model alone");
-    let before = measure()?;
-    note("load");
     let load = Load {
         mode,
         address: &address,
@@ -204,6 +210,17 @@ fn run(args: &Args) -> Result<String, Failure> {
         events_per_request: args.events_per_request,
         http2: args.http2,
     };
+    if let Some(factor) = args.overload.filter(|_| mode == Mode::Frames) {
+        let report = tokio.block_on(unless_interrupted(overload::run(&load, frames, factor)))?;
+        write_json(args, &report)?;
+        return Ok(report.text());
+    }
+
+    let model = (mode == Mode::Frames && args.model_s > 0.0).then(|| model::Alone::load(args)).transpose()?;
+    let measure = || model.as_ref().map(|model| model.throughput(&tokio, &frames, args.model_s)).transpose();
+    note("the model alone");
+    let before = measure()?;
+    note("load");
     let measured = tokio.block_on(unless_interrupted(drive(&load, frames.clone(), world.item_ids())))?;
     note("the model alone, again");
     let after = measure()?;
@@ -226,13 +243,14 @@ fn write_json(args: &Args, report: &impl serde::Serialize) -> Result<(), Failure
 }
 
 fn frames_of(args: &Args, world: &World) -> Result<Vec<Frame>, Failure> {
-    match &args.frames {
-        Some(dir) => frames::read(dir),
+    let frames = match &args.frames {
+        Some(dir) => frames::read(dir)?,
         None => {
             note("painting frames");
-            frames::paint(world)
+            frames::paint(world)?
         }
-    }
+    };
+    frames::repeated(frames, args.repeat, args.recompressed)
 }
 
 /// Whether the program was told to end.

@@ -35,6 +35,11 @@ pub(crate) struct Report {
     share_of_model: Option<f64>,
     /// Throughput as a share of what the stages together allow on this machine.
     share_of_stages: Option<f64>,
+    /// What the stages take as a share of all processor time that the server takes for a frame.
+    stages_of_server_time: Option<f64>,
+    /// Throughput as a share of what the stages allow on the processor time that the viewers, who run on the same machine,
+    /// leave to the server.
+    share_of_stages_beside_viewers: Option<f64>,
 }
 
 /// How long requests of one kind took, in milliseconds.
@@ -126,6 +131,14 @@ impl Report {
             server: measured.server.map(cost),
             viewers_cost: measured.viewers.map(cost),
             share_of_model: model.as_ref().map(|model| requests_per_s / model.mean_per_s().max(1e-9)),
+            stages_of_server_time: model
+                .as_ref()
+                .zip(measured.server)
+                .map(|(model, server)| model.stages.sum_ms() * requests as f64 / (server.cpu_s * 1e3).max(1e-9)),
+            share_of_stages_beside_viewers: model.as_ref().zip(measured.viewers).map(|(model, viewers)| {
+                let left = processors() as f64 - viewers.cpu_s / measured.seconds.max(1e-9);
+                requests_per_s / (model.stages_per_s * left / processors() as f64).max(1e-9)
+            }),
             share_of_stages: model.as_ref().map(|model| requests_per_s / model.stages_per_s.max(1e-9)),
             model,
         }
@@ -182,7 +195,17 @@ impl Report {
         writeln!(text, "on one thread    {stages} + inference {inference_ms:.2} ms: at most {limit:.1} /s here")?;
         let percent = |share: Option<f64>| share.unwrap_or_default() * 100.0;
         let (of_model, of_stages) = (percent(self.share_of_model), percent(self.share_of_stages));
-        writeln!(text, "share            {of_model:.1} % of the model alone, {of_stages:.1} % of what the stages allow")
+        let beside = percent(self.share_of_stages_beside_viewers);
+        writeln!(
+            text,
+            "share            {of_model:.1} % of the model alone, {of_stages:.1} % of what the stages allow"
+        )?;
+        writeln!(
+            text,
+            "                 {beside:.1} % of what they allow on the processor time that the viewers leave"
+        )?;
+        let of_time = percent(self.stages_of_server_time);
+        writeln!(text, "                 the stages are {of_time:.1} % of the server's processor time")
     }
 }
 
