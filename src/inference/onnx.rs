@@ -13,7 +13,7 @@ use super::manifest::{ElementType, Manifest};
 use super::provider::{Provider, ProviderOutcome, ProviderReport};
 use super::runtime;
 use super::tensor::{TensorBuffer, TensorWriter};
-use crate::domain::{Embedding, EmbeddingError};
+use crate::domain::{Embedding, EmbeddingError, InputSize};
 
 /// A model in a session of ONNX Runtime.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ impl OnnxBackend {
                 for &provider in &active {
                     register(provider, &mut builder)?;
                 }
-                builder.commit_from_memory(manifest.model())
+                sized(builder, manifest)?.commit_from_memory(manifest.model())
             });
             let least_preferred_device =
                 providers.iter_mut().rev().find(|r| r.is_active() && r.provider != Provider::Cpu);
@@ -226,6 +226,14 @@ fn session_builder(environment: &ort::environment::Environment, intra_threads: u
     builder = builder.with_intra_threads(intra_threads)?.with_inter_threads(1)?;
     // Threads that spin between runs would take the cores from decoding and ranking.
     Ok(builder.with_config_entry("session.intra_op.allow_spinning", "0")?)
+}
+
+/// Fixes the sides of a graph that takes any, where they are called `height` and `width`: what is known beforehand is
+/// planned beforehand.
+fn sized(builder: SessionBuilder, manifest: &Manifest) -> ort::Result<SessionBuilder> {
+    let InputSize { width, height, .. } = manifest.input();
+    let builder = builder.with_dimension_override("height", i64::from(height))?;
+    Ok(builder.with_dimension_override("width", i64::from(width))?)
 }
 
 /// Registers by hand: `with_execution_providers` would only log a failure.

@@ -12,7 +12,7 @@ use crate::support::{Answer, Setup, World, all_ids, ids, list, number, probabili
 /// What must hold for every recommendation.
 fn check_lists(answer: &Value, seconds: &[u64], count: usize) {
     assert!(!text(&answer["recommendation_id"]).is_empty());
-    assert!(text(&answer["model"]).starts_with("efficientnet-lite0@"), "{}", answer["model"]);
+    assert!(text(&answer["model"]).starts_with("efficientnet-lite0-160@"), "{}", answer["model"]);
     assert_eq!(answer["degraded"], false, "{answer}");
     assert!(number(&answer["took_ms"]) > 0.0);
     let horizons = list(&answer["horizons"]);

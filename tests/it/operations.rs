@@ -19,7 +19,7 @@ fn it_lives_and_a_real_picture_goes_through_the_model() {
         let ready = client.get("/readyz").await.ok();
         assert_eq!((&ready["status"], &ready["provider"]), (&json!("ready"), &json!("cpu")));
         assert!(
-            text(&ready["model"]).starts_with("efficientnet-lite0@") && number(&ready["inference_ms"]) > 0.0,
+            text(&ready["model"]).starts_with("efficientnet-lite0-160@") && number(&ready["inference_ms"]) > 0.0,
             "{ready}"
         );
         let status = client.get("/v1/admin/status").await.ok();

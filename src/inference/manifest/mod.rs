@@ -41,8 +41,15 @@ use crate::domain::InputSize;
 const MAX_MODEL_BYTES: u64 = 2 << 30;
 const MAX_MANIFEST_BYTES: u64 = 64 << 10;
 
-const BUILTIN_MANIFEST: &str = include_str!("../../../models/efficientnet-lite0.toml");
+const BUILTIN_MANIFEST: &str = include_str!("../../../models/efficientnet-lite0-160.toml");
 const BUILTIN_MODEL: &[u8] = include_bytes!("../../../models/efficientnet-lite0.onnx");
+/// Name, manifest and model; the default comes first. The file of EfficientNet-Lite0 takes any size.
+const BUILTIN: [(&str, &str, &[u8]); 4] = [
+    ("efficientnet-lite0-160", BUILTIN_MANIFEST, BUILTIN_MODEL),
+    ("efficientnet-lite0-192", include_str!("../../../models/efficientnet-lite0-192.toml"), BUILTIN_MODEL),
+    ("efficientnet-lite0", include_str!("../../../models/efficientnet-lite0.toml"), BUILTIN_MODEL),
+    ("appearance", include_str!("../../../models/appearance.toml"), include_bytes!("../../../models/appearance.onnx")),
+];
 
 /// A model, its bytes and the way it wants its pixels. Cheap to clone.
 #[derive(Clone)]
@@ -156,11 +163,26 @@ enum ModelBytes {
 }
 
 impl Manifest {
-    /// The model inside this program: EfficientNet-Lite0 on 224 × 224 pixels, 320 dimensions.
+    /// The default model inside this program: EfficientNet-Lite0 on 160 × 160 pixels, 320 dimensions.
     pub fn builtin() -> Result<Self, ManifestError> {
-        let mut manifest = Self::parse_unchecked(BUILTIN_MANIFEST)?;
-        manifest.check_hash(BUILTIN_MODEL)?;
-        manifest.model = ModelBytes::Builtin(BUILTIN_MODEL);
+        Self::from_program(BUILTIN_MANIFEST, BUILTIN_MODEL)
+    }
+
+    /// The model of this name inside this program, if there is one.
+    pub fn builtin_named(name: &str) -> Option<Result<Self, ManifestError>> {
+        let (_, manifest, model) = BUILTIN.into_iter().find(|(builtin, ..)| *builtin == name)?;
+        Some(Self::from_program(manifest, model))
+    }
+
+    /// The names of the models inside this program, the default first.
+    pub fn builtin_names() -> [&'static str; BUILTIN.len()] {
+        BUILTIN.map(|(name, ..)| name)
+    }
+
+    fn from_program(manifest: &str, model: &'static [u8]) -> Result<Self, ManifestError> {
+        let mut manifest = Self::parse_unchecked(manifest)?;
+        manifest.check_hash(model)?;
+        manifest.model = ModelBytes::Builtin(model);
         Ok(manifest)
     }
 

@@ -32,10 +32,20 @@ fn refused_key(from: &str, to: &str) -> &'static str {
 fn the_builtin_model_needs_no_files() {
     let manifest = Manifest::builtin().unwrap();
     // Stored embeddings carry this id: if it changes, everybody has to compute theirs again.
-    assert_eq!(manifest.model_id(), "efficientnet-lite0@f8649eb1");
-    assert_eq!(manifest.input(), InputSize { width: 224, height: 224, fit: Fit::CentreCrop { short_side: 256 } });
+    assert_eq!(manifest.model_id(), "efficientnet-lite0-160@75742d5f");
+    assert_eq!(manifest.input(), InputSize { width: 160, height: 160, fit: Fit::CentreCrop { short_side: 183 } });
     assert_eq!(manifest.dims(), 320);
     assert_eq!(manifest.model().len(), BUILTIN_MODEL.len());
+}
+
+#[test]
+fn each_builtin_model_has_its_own_name_and_id() {
+    let builtin = Manifest::builtin_names().map(|name| Manifest::builtin_named(name).unwrap().unwrap());
+    assert_eq!(builtin.each_ref().map(Manifest::name), Manifest::builtin_names());
+    assert_eq!(builtin[0].model_id(), Manifest::builtin().unwrap().model_id());
+    let ids: std::collections::HashSet<&str> = builtin.iter().map(Manifest::model_id).collect();
+    assert_eq!(ids.len(), builtin.len());
+    assert!(Manifest::builtin_named("efficientnet-lite1").is_none());
 }
 
 #[test]
@@ -49,7 +59,7 @@ fn a_model_is_read_from_the_folder_of_its_manifest() {
 fn the_id_changes_with_the_way_a_model_is_fed() {
     let (as_it_is, stretched) = (
         load(|text| text).unwrap(),
-        load(|text| text.replace("\"centre_crop\"\nshort_side = 256", "\"stretch\"")).unwrap(),
+        load(|text| text.replace("\"centre_crop\"\nshort_side = 183", "\"stretch\"")).unwrap(),
     );
     assert_ne!(as_it_is.model_id(), stretched.model_id());
     // Prose is no part of it.
@@ -97,11 +107,11 @@ fn what_is_missing_or_unknown_is_named() {
 
 #[test]
 fn values_that_make_no_sense_are_refused() {
-    assert_eq!(refused_key("name = \"efficientnet-lite0\"", "name = \"a b\""), "name");
+    assert_eq!(refused_key("name = \"efficientnet-lite0-160\"", "name = \"a b\""), "name");
     assert_eq!(refused_key("sha256 = \"", "sha256 = \"0"), "sha256");
-    assert_eq!(refused_key("width = 224", "width = 0"), "input.width");
-    assert_eq!(refused_key("height = 224", "height = 1000000"), "input.height");
-    assert_eq!(refused_key("short_side = 256", "short_side = 223"), "input.short_side");
+    assert_eq!(refused_key("width = 160", "width = 0"), "input.width");
+    assert_eq!(refused_key("height = 160", "height = 1000000"), "input.height");
+    assert_eq!(refused_key("short_side = 183", "short_side = 159"), "input.short_side");
     assert_eq!(refused_key("\"centre_crop\"", "\"stretch\""), "input.short_side");
     assert_eq!(refused_key("dims = 320", "dims = 0"), "output.dims");
     assert_eq!(refused_key("\"u8\"", "\"u8\"\nmean = [1.0, 1.0, 1.0]"), "input.mean");
