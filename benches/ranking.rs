@@ -207,7 +207,7 @@ fn million(criterion: &mut Criterion) {
             turn = (turn + 1) % queries.len();
             let history = &queries[turn];
             let now = history.last().map_or(Timestamp(0), |&(_, at)| at);
-            gatherer.gather(&collab, &Moment { session: u64::MAX, history, now, region: None }, &[]);
+            gatherer.gather(&collab, &Moment { session: u64::MAX, user: None, history, now, region: None }, &[]);
         });
     });
     let mut session = 1 << 40;

@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             negatives: 0.04,
             quiet: 0.15,
             between_clicks: 0.33,
+            arrivals: 0.3,
             missing_source: 0.1,
             seed,
             learning,

@@ -1,11 +1,21 @@
 //! Do the probabilities hold? Predicted against observed, in bins with as many predictions each.
 
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use super::bootstrap::Estimate;
+
 /// How many bins.
 const BINS: usize = 10;
 /// Predictions are counted in this many steps of log-odds, so that any number of them takes the same memory.
 const CELLS: usize = 1 << 14;
 /// Log-odds beyond this are counted with it.
 const REACH: f64 = 16.0;
+
+/// Sessions are put into so many groups, which are resampled for the interval of the error: it is no mean over sessions.
+const GROUPS: usize = 64;
+/// Steps of log-odds in which groups count.
+const GROUP_CELLS: usize = 1 << 11;
 
 /// A tenth of the predictions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,6 +33,9 @@ pub struct CalibrationBin {
 pub struct Calibration {
     /// Expected calibration error: the mean of |predicted − observed| over the bins.
     pub ece: f64,
+    /// Between which bounds that is in 95 of 100 logs like this one; never above the error itself, which resampling, itself
+    /// a source of error, can only raise. `None` if nothing was resampled.
+    pub ece_interval: Option<(f64, f64)>,
     /// Mean log loss.
     pub log_loss: f64,
     /// The log loss of predicting the observed rate throughout.
@@ -37,6 +50,8 @@ pub struct Calibration {
 #[derive(Debug, Clone)]
 pub(super) struct CalibrationCounts {
     cells: Vec<Cell>,
+    /// The same by group and coarser cell: how many, hits, and the sum of the predictions.
+    groups: Vec<[f32; 3]>,
     log_loss: f64,
 }
 
@@ -49,7 +64,7 @@ struct Cell {
 
 impl Default for CalibrationCounts {
     fn default() -> Self {
-        Self { cells: vec![Cell::default(); CELLS], log_loss: 0.0 }
+        Self { cells: vec![Cell::default(); CELLS], groups: vec![[0.0; 3]; GROUPS * GROUP_CELLS], log_loss: 0.0 }
     }
 }
 
@@ -59,19 +74,56 @@ pub(super) fn log_loss(probability: f64, hit: bool) -> f64 {
 }
 
 impl CalibrationCounts {
-    /// Counts a prediction in (0, 1).
-    pub(super) fn add(&mut self, probability: f64, hit: bool) {
+    /// Counts a prediction in (0, 1) that a session got.
+    pub(super) fn add(&mut self, session: u64, probability: f64, hit: bool) {
         let log_odds = (probability / (1.0 - probability)).ln().clamp(-REACH, REACH);
         let cell = ((log_odds + REACH) / (2.0 * REACH) * CELLS as f64) as usize;
-        let cell = &mut self.cells[cell.min(CELLS - 1)];
+        let cell = cell.min(CELLS - 1);
+        // Multiplying spreads keys that follow each other (Knuth, The Art of Computer Programming 3, 6.4).
+        let group = (session.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % GROUPS;
+        let sums = &mut self.groups[group * GROUP_CELLS + cell / (CELLS / GROUP_CELLS)];
+        sums[0] += 1.0;
+        sums[1] += f32::from(u8::from(hit));
+        sums[2] += probability as f32;
+        let cell = &mut self.cells[cell];
         cell.count += 1;
         cell.hits += u64::from(hit);
         cell.predicted += probability;
         self.log_loss += log_loss(probability, hit);
     }
 
+    /// The error of each of `resamples` draws of groups, with replacement, in the bins of all predictions.
+    fn resampled(&self, resamples: usize, seed: u64) -> Vec<f64> {
+        let count_of =
+            |cell: usize| (0..GROUPS).map(|g| f64::from(self.groups[g * GROUP_CELLS + cell][0])).sum::<f64>();
+        let counts: Vec<f64> = (0..GROUP_CELLS).map(count_of).collect();
+        let total: f64 = counts.iter().sum();
+        let mut binned = vec![[[0.0_f64; 3]; BINS]; GROUPS];
+        let mut before = 0.0;
+        for (cell, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0.0) {
+            let bin = ((before + 0.5 * count) / total * BINS as f64) as usize;
+            before += count;
+            for (group, bins) in binned.iter_mut().enumerate() {
+                let sums = self.groups[group * GROUP_CELLS + cell];
+                bins[bin.min(BINS - 1)].iter_mut().zip(sums).for_each(|(all, one)| *all += f64::from(one));
+            }
+        }
+        let mut random = SmallRng::seed_from_u64(seed);
+        let one = |_| {
+            let mut bins = [[0.0; 3]; BINS];
+            for _ in 0..GROUPS {
+                let drawn = &binned[random.random_range(0..GROUPS)];
+                let pairs = bins.iter_mut().flatten().zip(drawn.iter().flatten());
+                pairs.for_each(|(all, one)| *all += one);
+            }
+            let all: f64 = bins.iter().map(|bin| bin[0]).sum();
+            bins.iter().map(|[_, hits, predicted]| (predicted - hits).abs()).sum::<f64>() / all.max(1.0)
+        };
+        (0..resamples).map(one).collect()
+    }
+
     /// What the counts come to; `None` without predictions.
-    pub(super) fn result(&self) -> Option<Calibration> {
+    pub(super) fn result(&self, resamples: usize, seed: u64) -> Option<Calibration> {
         let predictions: u64 = self.cells.iter().map(|c| c.count).sum();
         if predictions == 0 {
             return None;
@@ -99,8 +151,11 @@ impl CalibrationCounts {
             bins.push(CalibrationBin { predicted: predicted / count, observed: hits / count, count });
         }
         let rate = self.cells.iter().map(|c| c.hits).sum::<u64>() as f64 / total;
+        let ece = bins.iter().map(|b| (b.predicted - b.observed).abs() * b.count / total).sum();
+        let resampled = Estimate::new(ece, self.resampled(resamples, seed).into_iter());
         Some(Calibration {
-            ece: bins.iter().map(|b| (b.predicted - b.observed).abs() * b.count / total).sum(),
+            ece,
+            ece_interval: resampled.interval.map(|(low, high)| (low.min(ece), high.max(ece))),
             log_loss: self.log_loss / total,
             constant_log_loss: rate * log_loss(rate, true) + (1.0 - rate) * log_loss(rate, false),
             bins,
@@ -122,8 +177,8 @@ mod tests {
 
     fn calibration(predictions: impl IntoIterator<Item = (f64, bool)>) -> Calibration {
         let mut counts = CalibrationCounts::default();
-        predictions.into_iter().for_each(|(p, hit)| counts.add(p, hit));
-        counts.result().unwrap()
+        predictions.into_iter().enumerate().for_each(|(n, (p, hit))| counts.add(n as u64, p, hit));
+        counts.result(0, 1).unwrap()
     }
 
     #[test]
@@ -156,8 +211,34 @@ mod tests {
     }
 
     #[test]
+    fn the_interval_has_the_error_of_other_logs_like_this_one() {
+        // 300 sessions of ten predictions, which all come true or none does: a chance of 0.3, of which 0.4 is said.
+        let log = |seed: u64, said: f64, sessions: u64| {
+            let mut random = SmallRng::seed_from_u64(seed);
+            let mut counts = CalibrationCounts::default();
+            for session in 0..sessions {
+                let hit = random.random_bool(0.3);
+                (0..10).for_each(|_| counts.add(session, said, hit));
+            }
+            counts
+        };
+        let found = log(1, 0.4, 300).result(400, 7).unwrap();
+        assert_eq!(found.ece_interval, log(1, 0.4, 300).result(400, 7).unwrap().ece_interval);
+        let (low, high) = found.ece_interval.unwrap();
+        assert!(low < found.ece && found.ece < high, "{low} {} {high}", found.ece);
+        let others = (2..202).filter(|&seed| {
+            let ece = log(seed, 0.4, 300).result(0, 1).unwrap().ece;
+            (low..high).contains(&(ece - 0.1 + found.ece))
+        });
+        assert!(others.count() > 180, "{low} {high}");
+        let (_, narrow) = log(1, 0.3, 30_000).result(200, 7).unwrap().ece_interval.unwrap();
+        assert!(narrow < 0.02, "{narrow}");
+        assert!(log(1, 0.4, 10).result(0, 1).unwrap().ece_interval.is_none());
+    }
+
+    #[test]
     fn few_predictions_and_none() {
-        assert!(CalibrationCounts::default().result().is_none());
+        assert!(CalibrationCounts::default().result(10, 1).is_none());
         let found = calibration([(0.25, false), (0.25, true)]);
         assert!((found.ece - 0.25).abs() < 1e-9);
         assert!((found.top().unwrap().observed - 0.5).abs() < 1e-9);

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::Read;
 
-use crate::domain::{ItemNo, Timestamp};
+use crate::collab::Signal;
+use crate::domain::{EventKind, ItemNo, Timestamp, UserKey};
 
 /// One session of a log.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +16,12 @@ pub struct Session {
     pub user: Option<u64>,
     /// Items and times, oldest first; never empty.
     pub clicks: Vec<(ItemNo, Timestamp)>,
+    /// How sure each click is to show a liking ([`Signal::of`]); empty if the log says nothing of it.
+    pub confidences: Vec<f32>,
 }
+
+/// What a click counts for whose liking the log does not tell.
+const UNTOLD: f32 = 1.0;
 
 /// A log: sessions in the order of their first clicks.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -41,6 +47,8 @@ pub struct Columns {
     pub time: String,
     /// The user's id, if there is a column of them.
     pub user: Option<String>,
+    /// A rating, if there is a column of them.
+    pub value: Option<String>,
 }
 
 /// Why a log cannot be read.
@@ -67,7 +75,7 @@ pub enum LogError {
 
 impl Default for Columns {
     fn default() -> Self {
-        Self { session: "SessionId".into(), item: "ItemId".into(), time: "Time".into(), user: None }
+        Self { session: "SessionId".into(), item: "ItemId".into(), time: "Time".into(), user: None, value: None }
     }
 }
 
@@ -111,12 +119,34 @@ pub struct LogBuilder {
 #[derive(Debug, Default)]
 struct Begun {
     user: Option<u64>,
-    clicks: Vec<(ItemNo, Timestamp)>,
+    clicks: Vec<(ItemNo, Timestamp, Option<f32>)>,
+}
+
+impl Session {
+    /// Whose it is, in the form in which the models know people.
+    pub fn user_key(&self) -> Option<UserKey> {
+        self.user.map(|user| {
+            let mut key = [0; 16];
+            key[..8].copy_from_slice(&user.to_le_bytes());
+            UserKey(key)
+        })
+    }
+
+    /// How sure the click at `position` is to show a liking.
+    pub fn confidence(&self, position: usize) -> f32 {
+        self.confidences.get(position).copied().unwrap_or(UNTOLD)
+    }
+}
+
+/// How sure an engagement is to show a liking, from what is known of it.
+pub fn confidence_of(kind: EventKind, watched_s: Option<f32>, value: Option<f32>) -> Option<f32> {
+    Signal::of(kind, watched_s, None, value).apply(None)
 }
 
 impl LogBuilder {
-    /// Adds a click. A session belongs to the first user that one of its clicks names.
-    pub fn add(&mut self, session: &str, user: Option<&str>, item: ItemNo, at: Timestamp) {
+    /// Adds a click, and how sure it is to show a liking, if that is known. A session belongs to the first user that one of
+    /// its clicks names.
+    pub fn add(&mut self, session: &str, user: Option<&str>, item: ItemNo, at: Timestamp, confidence: Option<f32>) {
         // A hash, so that a user has the same number in every log.
         let user = user.filter(|user| !user.is_empty()).map(|user| {
             let mut hasher = DefaultHasher::new();
@@ -129,7 +159,7 @@ impl LogBuilder {
             None => self.sessions.entry(session.to_owned()).or_default(),
         };
         begun.user = begun.user.or(user);
-        begun.clicks.push((item, at));
+        begun.clicks.push((item, at, confidence));
     }
 
     /// Counts a line that could not be used.
@@ -145,12 +175,16 @@ impl LogBuilder {
         let mut named: Vec<_> = self.sessions.into_iter().collect();
         for (_, begun) in &mut named {
             // Stable: clicks of the same time stay in the order of the file.
-            begun.clicks.sort_by_key(|&(_, at)| at);
+            begun.clicks.sort_by_key(|&(_, at, _)| at);
         }
         named.sort_by(|a, b| (a.1.clicks[0].1, &a.0).cmp(&(b.1.clicks[0].1, &b.0)));
         let sessions = named.into_iter().enumerate();
-        let session =
-            |(key, (_, Begun { user, clicks })): (usize, (String, Begun))| Session { key: key as u64, user, clicks };
+        let session = |(key, (_, Begun { user, clicks })): (usize, (String, Begun))| {
+            let told = clicks.iter().any(|(_, _, confidence)| confidence.is_some());
+            let confidences = clicks.iter().filter(|_| told).map(|click| click.2.unwrap_or(UNTOLD)).collect();
+            let clicks = clicks.into_iter().map(|(item, at, _)| (item, at)).collect();
+            Session { key: key as u64, user, clicks, confidences }
+        };
         let sessions = sessions.map(session).collect();
         Ok(ClickLog { sessions, skipped: self.skipped })
     }
@@ -184,13 +218,16 @@ impl ClickLog {
         };
         let (session, item, time) = (column(&columns.session)?, column(&columns.item)?, column(&columns.time)?);
         let user = columns.user.as_deref().map(column).transpose()?;
+        let value = columns.value.as_deref().map(column).transpose()?;
         let mut builder = LogBuilder::default();
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record)? {
             let cell = |at: usize| record.get(at).map(str::trim).filter(|text| !text.is_empty());
             match (cell(session), cell(item), cell(time).and_then(&instant)) {
                 (Some(session), Some(item), Some(at)) => {
-                    builder.add(session, user.and_then(cell), items.number(item), at);
+                    let value = value.and_then(cell).and_then(|text| text.parse::<f32>().ok());
+                    let confidence = value.and_then(|value| confidence_of(EventKind::Rate, None, Some(value)));
+                    builder.add(session, user.and_then(cell), items.number(item), at, confidence);
                 }
                 _ => builder.skip(),
             }
@@ -218,7 +255,8 @@ impl ClickLog {
     pub fn before(&self, moment: Timestamp) -> Self {
         let cut = |session: &Session| {
             let clicks = session.clicks[..session.clicks.partition_point(|&(_, at)| at < moment)].to_vec();
-            (!clicks.is_empty()).then_some(Session { clicks, ..*session })
+            let confidences = session.confidences.iter().take(clicks.len()).copied().collect();
+            (!clicks.is_empty()).then_some(Session { clicks, confidences, ..*session })
         };
         Self { sessions: self.sessions.iter().filter_map(cut).collect(), skipped: 0 }
     }
@@ -275,6 +313,20 @@ mod tests {
         assert_eq!((log.begin(), log.end()), (Some(Timestamp(10_000)), Some(Timestamp(20_500))));
         let (first, second) = log.split(0.5);
         assert_eq!((first.sessions.len(), second.sessions.len()), (1, 1));
+    }
+
+    #[test]
+    fn ratings_say_how_sure_a_click_is() {
+        let text = "Time,ItemId,SessionId,Stars\n2,b,s,0.5\n1,a,s,5\n3,c,s,\n4,a,t,\n";
+        let columns = Columns { value: Some("Stars".into()), ..Columns::default() };
+        let log = ClickLog::read(text.as_bytes(), b',', &columns, &mut ItemNumbers::default(), seconds).unwrap();
+        let rated = &log.sessions[0];
+        assert!(rated.confidence(0) > 3.0 * rated.confidence(1) && rated.confidence(2) == UNTOLD, "{rated:?}");
+        let before = log.before(Timestamp(2_500));
+        assert_eq!(before.sessions[0].confidences, rated.confidences[..2]);
+        let plain = ClickLog::read(text.as_bytes(), b',', &Columns::default(), &mut ItemNumbers::default(), seconds);
+        assert!(plain.unwrap().sessions.iter().all(|s| s.confidences.is_empty() && s.confidence(0) == UNTOLD));
+        assert_eq!(confidence_of(EventKind::Impression, None, None), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::replay::Stop;
 use crate::collab::{
     CoVisitationScratch, Collab, Popularity, PreferenceScratch, SessionKnnScratch, TransitionScratch, TrendingScratch,
 };
-use crate::domain::{ItemNo, Scored, Timestamp};
+use crate::domain::{ItemNo, Scored, Timestamp, UserKey};
 use crate::ranking::{Answered, Candidate, RequestContext};
 
 /// How many candidates each source proposes.
@@ -22,6 +22,9 @@ pub struct CandidateLimits {
     pub trending: usize,
 }
 
+/// For how long an item that nobody has turned to counts as left alone, as in the service: a month.
+const NEVER_TOUCHED_S: f32 = 30.0 * 86_400.0;
+
 /// The confidence of an engagement that a taste is made of, before its history tells more.
 const JUST_TURNED_TO: f32 = 0.5;
 
@@ -36,6 +39,8 @@ impl Default for CandidateLimits {
 pub struct Moment<'a> {
     /// The session's key.
     pub session: u64,
+    /// Whose it is, if that is known.
+    pub user: Option<UserKey>,
     /// What it engaged with so far, oldest first; the last one is the current item.
     pub history: &'a [(ItemNo, Timestamp)],
     /// When.
@@ -96,7 +101,8 @@ impl Gatherer {
 
     /// Gathers candidates for a stop of a replay, with what `surroundings` add.
     pub fn gather_at(&mut self, collab: &Collab, stop: &Stop<'_>, surroundings: &mut dyn Surroundings) {
-        let moment = Moment { session: stop.session, history: stop.history, now: stop.now, region: None };
+        let Stop { session, user, history, now, .. } = *stop;
+        let moment = Moment { session, user, history, now, region: None };
         let mut extra = Vec::new();
         surroundings.propose(stop, &mut extra);
         self.gather(collab, &moment, &extra);
@@ -105,7 +111,7 @@ impl Gatherer {
 
     /// Gathers candidates for `moment`; `extra` are further items that come into question.
     pub fn gather(&mut self, collab: &Collab, moment: &Moment<'_>, extra: &[ItemNo]) {
-        let Moment { session, history, now, region } = *moment;
+        let Moment { session, user, history, now, region } = *moment;
         let limits = self.limits;
         let knn = &collab.session_knn;
         knn.candidates(history, Some(session), limits.session, &mut self.session, &mut self.by_session);
@@ -115,7 +121,7 @@ impl Gatherer {
         self.by_preference.clear();
         let latest: Vec<(ItemNo, f32)> = history.iter().map(|&(item, _)| (item, JUST_TURNED_TO)).collect();
         let knows_taste =
-            limits.preference > 0 && collab.preference.fold_in(Some(session), None, &latest, &mut self.preference);
+            limits.preference > 0 && collab.preference.fold_in(Some(session), user, &latest, &mut self.preference);
         if knows_taste {
             let best = &mut self.by_preference;
             collab.preference.candidates(limits.preference, |_| true, &mut self.preference, best);
@@ -152,7 +158,8 @@ impl Gatherer {
             candidate.trending = popularity.recent;
             candidate.trending_in_region = popularity.in_region;
             candidate.preference = self.preference.score(item);
-            candidate.idle_s = popularity.last_touched.map(|at| now.seconds_since(at) as f32);
+            let idle_s = popularity.last_touched.map(|at| now.seconds_since(at) as f32);
+            candidate.idle_s = Some(idle_s.unwrap_or(NEVER_TOUCHED_S));
             let steps_ago = history.iter().rev().position(|&(other, _)| other == item);
             candidate.seen_steps_ago = steps_ago.map(|steps| steps as u32);
             candidate.is_cold = popularity.total < 5.0;
@@ -167,11 +174,13 @@ fn context_of(moment: &Moment<'_>, current_item_count: f32) -> RequestContext {
     let history = moment.history;
     let gap_s = |a: usize, b: usize| history[b].1.seconds_since(history[a].1) as f32;
     let last = history.len().saturating_sub(1);
+    // Where there is nothing to follow on, the service does not ask what follows.
+    let begun = !history.is_empty();
     RequestContext {
         answered: Answered {
-            session: true,
-            transition: true,
-            co_visitation: true,
+            session: begun,
+            transition: begun,
+            co_visitation: begun,
             trending: true,
             ..Answered::default()
         },

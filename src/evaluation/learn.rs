@@ -21,6 +21,8 @@ pub struct LearnOptions {
     pub quiet: f64,
     /// This share of the decision points lies some seconds after a click (as when a frame arrives), not at it.
     pub between_clicks: f64,
+    /// At this share of the sessions there is a decision point before the first click, when nothing is known of who comes.
+    pub arrivals: f64,
     /// At this share of the decision points one source does not answer, so that the weights can do without any.
     pub missing_source: f64,
     /// For all of that.
@@ -40,6 +42,7 @@ impl Default for LearnOptions {
             negatives: 0.3,
             quiet: 0.5,
             between_clicks: 0.0,
+            arrivals: 0.1,
             missing_source: 0.0,
             seed: 1,
             from: None,
@@ -58,6 +61,7 @@ pub fn collect(
     surroundings: &mut dyn Surroundings,
 ) -> Examples {
     let mut stop_random = SmallRng::seed_from_u64(options.seed);
+    let mut arrival_random = SmallRng::seed_from_u64(options.seed ^ 0xA881);
     let mut random = SmallRng::seed_from_u64(options.seed ^ 0x5eed);
     let (negatives, quiet) = (options.negatives.clamp(0.001, 1.0), options.quiet.clamp(0.001, 1.0));
     let last_s = f64::from(schema.horizons().last_s());
@@ -73,7 +77,13 @@ pub fn collect(
         let between = stop_random.random_bool(options.between_clicks.clamp(0.0, 1.0));
         Some(if between { stop_random.random_range(0.0..last_s) } else { 0.0 })
     };
-    Replay { learning: options.learning }.run(collab, sessions, stops, |stop| {
+    // Some come and take longer than the horizons, or turn to nothing: they are as far from the first click.
+    let arrivals = |session: &Session| {
+        let judged = session.clicks.first().is_some_and(|&(_, at)| options.from.is_none_or(|from| at >= from));
+        let share = (options.arrivals * options.share).clamp(0.0, 1.0);
+        (judged && arrival_random.random_bool(share)).then(|| arrival_random.random_range(0.0..2.0 * last_s))
+    };
+    Replay { learning: options.learning }.run_with_arrivals(collab, sessions, arrivals, stops, |stop| {
         let lags = stop.lags();
         let is_quiet = lags.iter().all(|&(_, lag_s)| lag_s > last_s);
         if is_quiet && !random.random_bool(quiet) {

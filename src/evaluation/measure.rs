@@ -37,6 +37,9 @@ pub struct MeasureOptions {
     pub next: Option<usize>,
     /// Whether items that the session has had are left out, of the lists and of what is looked for.
     pub exclude_seen: bool,
+    /// Judge before the first click of each session instead of at its clicks: so many seconds before it, when nothing is
+    /// known of who comes.
+    pub arrivals: Option<f64>,
     /// Judge from this moment on only.
     pub from: Option<Timestamp>,
     /// Judge about this many clicks at most: those of sessions drawn by the seed.
@@ -58,6 +61,7 @@ impl Default for MeasureOptions {
             limits: CandidateLimits::default(),
             next: None,
             exclude_seen: false,
+            arrivals: None,
             from: None,
             limit: None,
             items: 0,
@@ -153,12 +157,18 @@ pub fn measure(
         options.from.is_none_or(|from| session.clicks[position].1 >= from)
             && judged.as_ref().is_none_or(|keys| keys.contains(&session.key))
     };
-    let total = sessions.iter().map(|s| (0..s.clicks.len()).filter(|&at| is_judged(s, at)).count()).sum();
+    let arrives = |session: &Session| options.arrivals.filter(|_| is_judged(session, 0));
+    let stops = |session: &Session, position: usize| options.arrivals.is_none() && is_judged(session, position);
+    let moments = |s: &Session| {
+        usize::from(arrives(s).is_some()) + (0..s.clicks.len()).filter(|&position| stops(s, position)).count()
+    };
+    let total = sessions.iter().map(moments).sum();
     let mut bench = Bench::new(model, options);
-    Replay { learning: options.learning }.run(
+    Replay { learning: options.learning }.run_with_arrivals(
         collab,
         sessions,
-        |session, position| is_judged(session, position).then_some(0.0),
+        arrives,
+        |session, position| stops(session, position).then_some(0.0),
         |stop| {
             bench.judge(collab, &stop, surroundings);
             progress(bench.moments, total);
@@ -280,7 +290,7 @@ impl Bench {
             if let (Aim::Within(_), Some((counts, losses))) = (aim, self.calibration.get_mut(index)) {
                 for &(item, probability) in &likely[index] {
                     let hit = relevant.contains(&item);
-                    counts.add(probability, hit);
+                    counts.add(stop.session, probability, hit);
                     losses.add(stop.session, [log_loss(probability, hit) as f32]);
                 }
             }
@@ -330,7 +340,7 @@ impl Bench {
                     let resampled = resample(losses, options.resamples, options.seed);
                     let loss = losses.means().first().copied().unwrap_or_default();
                     let estimate = Estimate::new(loss, resampled.iter().filter_map(|m| m.first().copied()));
-                    (counts.result(), Some(estimate).filter(|_| losses.count() > 0))
+                    (counts.result(options.resamples, options.seed), Some(estimate).filter(|_| losses.count() > 0))
                 }
             };
             let blend_resampled = columns.resampled.iter().map(|means| std::array::from_fn(|m| means[m])).collect();

@@ -23,7 +23,7 @@ mod tally;
 pub use ablation::Source;
 pub use bootstrap::Estimate;
 pub use calibration::{Calibration, CalibrationBin};
-pub use click_log::{ClickLog, Columns, ItemNumbers, LogBuilder, LogError, Session, delimiter_of};
+pub use click_log::{ClickLog, Columns, ItemNumbers, LogBuilder, LogError, Session, confidence_of, delimiter_of};
 pub use gather::{CandidateLimits, Gatherer, Moment, NothingElse, Surroundings};
 pub use learn::{LearnOptions, collect};
 pub use measure::{Aim, AimResult, Figures, MeasureOptions, Measured, RankerResult, measure};

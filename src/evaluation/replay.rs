@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::click_log::Session;
 use crate::collab::{Collab, Engagement};
-use crate::domain::{ItemNo, Timestamp};
+use crate::domain::{ItemNo, Timestamp, UserKey};
 
 /// When a click is learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,9 @@ pub struct Stop<'a> {
     pub session_index: usize,
     /// Its key.
     pub session: u64,
-    /// What was engaged with so far, oldest first; the last one is the current item.
+    /// Whose it is, if that is known.
+    pub user: Option<UserKey>,
+    /// What was engaged with so far, oldest first; the last one is the current item. Empty before the first click.
     pub history: &'a [(ItemNo, Timestamp)],
     /// What came afterwards, oldest first. The answer: not to be shown to a ranker.
     pub future: &'a [(ItemNo, Timestamp)],
@@ -42,6 +44,7 @@ pub struct Replay {
 /// What happens at a time; in this order at the same click.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Happening {
+    Arrival,
     Click,
     Stop,
     End,
@@ -76,6 +79,18 @@ impl Replay {
         self,
         collab: &Collab,
         sessions: &[Session],
+        stops: impl FnMut(&Session, usize) -> Option<f64>,
+        visit: impl FnMut(Stop<'_>),
+    ) {
+        self.run_with_arrivals(collab, sessions, |_| None, stops, visit);
+    }
+
+    /// The same, and stops also before sessions begin: `arrivals` answers how many seconds before the first click.
+    pub fn run_with_arrivals(
+        self,
+        collab: &Collab,
+        sessions: &[Session],
+        mut arrivals: impl FnMut(&Session) -> Option<f64>,
         mut stops: impl FnMut(&Session, usize) -> Option<f64>,
         mut visit: impl FnMut(Stop<'_>),
     ) {
@@ -83,6 +98,9 @@ impl Replay {
         // learned before the stop at this one.
         let mut agenda: Vec<(Timestamp, u32, u32, Happening)> = Vec::new();
         for (index, session) in sessions.iter().enumerate() {
+            if let (Some(before_s), Some(&(_, first))) = (arrivals(session), session.clicks.first()) {
+                agenda.push((first.plus_seconds(-before_s.max(0.001)), index as u32, 0, Happening::Arrival));
+            }
             for (position, &(_, at)) in session.clicks.iter().enumerate() {
                 agenda.push((at, index as u32, position as u32, Happening::Click));
                 let Some(after_s) = stops(session, position) else { continue };
@@ -111,13 +129,15 @@ impl Replay {
                 (Happening::Click, Learning::AtOnce) => observe(collab, session, position as usize),
                 (Happening::End, Learning::AfterSession) => ended.push((now, index)),
                 (Happening::Click, Learning::AfterSession) | (Happening::End, Learning::AtOnce) => {}
-                (Happening::Stop, _) => {
+                (Happening::Stop | Happening::Arrival, _) => {
                     if collab.preference.is_due(now) {
                         let stop = AtomicBool::new(false);
                         collab.preference.train(now, &[], &|_| None, &stop, |_| {});
                     }
-                    let (history, future) = session.clicks.split_at(position as usize + 1);
-                    visit(Stop { session_index: index as usize, session: session.key, history, future, now });
+                    let known = if what == Happening::Arrival { 0 } else { position as usize + 1 };
+                    let (history, future) = session.clicks.split_at(known);
+                    let (session_index, user) = (index as usize, session.user_key());
+                    visit(Stop { session_index, session: session.key, user, history, future, now });
                 }
             }
         }
@@ -131,7 +151,8 @@ impl Replay {
 fn observe(collab: &Collab, session: &Session, position: usize) {
     let (item, at) = session.clicks[position];
     let history = &session.clicks[position.saturating_sub(16)..position];
-    collab.observe(Engagement { session: session.key, item, at, user: None, confidence: 1.0, region: None, history });
+    let (user, confidence) = (session.user_key(), session.confidence(position));
+    collab.observe(Engagement { session: session.key, item, at, user, confidence, region: None, history });
 }
 
 #[cfg(test)]
@@ -144,6 +165,7 @@ mod tests {
             key,
             user: None,
             clicks: clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect(),
+            confidences: Vec::new(),
         }
     }
 
@@ -164,6 +186,36 @@ mod tests {
             assert_eq!(seen, expected);
             assert_eq!(collab.trending.events(), 5);
         }
+    }
+
+    #[test]
+    fn before_the_first_click_nothing_is_known_of_a_session() {
+        let sessions = [session(1, &[(1, 0), (2, 10)]), session(2, &[(3, 30)])];
+        let collab = Collab::new(&CollabLimits::default());
+        let mut seen = Vec::new();
+        Replay { learning: Learning::AtOnce }.run_with_arrivals(
+            &collab,
+            &sessions,
+            |session| (session.key == 2).then_some(22.0),
+            |_, _| None,
+            |stop| seen.push((stop.now.0 / 1000, stop.history.len(), stop.lags(), collab.trending.events())),
+        );
+        assert_eq!(seen, [(8, 0, vec![(ItemNo(3), 22.0)], 1)], "the click at 10 s is yet to come");
+    }
+
+    #[test]
+    fn a_person_has_one_taste_over_all_sessions() {
+        let of = |user: Option<u64>, key: u64, items: [u32; 2]| Session {
+            user,
+            ..session(key, &[(items[0], 10 * key as i64), (items[1], 10 * key as i64 + 1)])
+        };
+        let tastes = |sessions: &[Session]| {
+            let collab = Collab::new(&CollabLimits::default());
+            Replay { learning: Learning::AfterSession }.learn(&collab, sessions);
+            collab.preference.known()
+        };
+        assert_eq!(tastes(&[of(Some(7), 1, [1, 2]), of(Some(7), 2, [3, 4]), of(None, 3, [1, 2])]), (2, 6));
+        assert_eq!(tastes(&[of(None, 1, [1, 2]), of(None, 2, [3, 4])]), (2, 4));
     }
 
     #[test]

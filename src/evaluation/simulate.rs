@@ -19,6 +19,9 @@ use crate::ranking::{Candidate, RequestContext, TrajectoryCosines};
 /// Dimensions of the simulated looks.
 const DIMS: usize = 24;
 
+/// How many of the newest items are proposed where items are described, as the service does.
+const NEWEST: usize = 20;
+
 /// How many items the frame on screen proposes.
 const LOOK_ALIKES: usize = 30;
 
@@ -78,6 +81,8 @@ pub struct SimulatedLog {
     /// The clicks.
     pub log: ClickLog,
     items: Vec<SimulatedItem>,
+    /// Items by their release, the last ones first.
+    by_release: Vec<u32>,
     /// By session key.
     visits: Vec<Visit>,
 }
@@ -197,10 +202,12 @@ pub fn simulate(settings: &SimulationSettings, seed: u64) -> SimulatedLog {
             seed: random.random(),
         };
         let clicks = walk(settings, &items, &shelves, &visit, start_s, &mut random);
-        sessions.push(Session { key: key as u64, user: None, clicks });
+        sessions.push(Session { key: key as u64, user: None, clicks, confidences: Vec::new() });
         visits.push(visit);
     }
-    SimulatedLog { log: ClickLog { sessions, skipped: 0 }, items, visits }
+    let mut by_release: Vec<u32> = (0..items.len() as u32).collect();
+    by_release.sort_by(|&a, &b| items[b as usize].released_s.total_cmp(&items[a as usize].released_s));
+    SimulatedLog { log: ClickLog { sessions, skipped: 0 }, items, by_release, visits }
 }
 
 fn make_intents(settings: &SimulationSettings, items: &[SimulatedItem], random: &mut SmallRng) -> Vec<Intent> {
@@ -460,9 +467,18 @@ impl SimulatedSurroundings<'_> {
 
 impl Surroundings for SimulatedSurroundings<'_> {
     fn propose(&mut self, stop: &Stop<'_>, items: &mut Vec<ItemNo>) {
-        let Some((visit, mut random)) = self.visit(stop).filter(|(visit, _)| visit.has_frames) else { return };
-        self.look_at(stop, &visit, &mut random);
+        let Some((visit, mut random)) = self.visit(stop) else { return };
         let now_s = stop.now.as_seconds() - BEGINNING_S;
+        if visit.described {
+            let by_release = &self.log.by_release;
+            let released = by_release.partition_point(|&n| self.log.items[n as usize].released_s > now_s);
+            items.extend(by_release[released..].iter().take(NEWEST).map(|&number| ItemNo(number)));
+        }
+        // Who has just come has seen nothing yet.
+        if !visit.has_frames || stop.history.is_empty() {
+            return;
+        }
+        self.look_at(stop, &visit, &mut random);
         let all = self.log.items.iter().enumerate().filter(|(_, item)| item.released_s <= now_s);
         let mut alike: Vec<(f32, u32)> =
             all.map(|(number, item)| (dot(&item.look, &self.frame), number as u32)).collect();
@@ -475,9 +491,15 @@ impl Surroundings for SimulatedSurroundings<'_> {
 
     fn describe(&mut self, stop: &Stop<'_>, context: &mut RequestContext, candidates: &mut [Candidate]) {
         let Some((visit, mut random)) = self.visit(stop) else { return };
-        let Some(&(current, since)) = stop.history.last() else { return };
         let items = &self.log.items;
         let now_s = stop.now.as_seconds() - BEGINNING_S;
+        if visit.described {
+            for candidate in candidates.iter_mut() {
+                let released_s = items.get(candidate.item.index()).map(|item| item.released_s);
+                candidate.age_s = released_s.map(|released_s| (now_s - released_s).max(0.0) as f32);
+            }
+        }
+        let Some(&(current, since)) = stop.history.last() else { return };
         if visit.has_frames {
             self.look_at(stop, &visit, &mut random);
             context.answered.visual = true;
@@ -504,9 +526,6 @@ impl Surroundings for SimulatedSurroundings<'_> {
             .map(|far| unit(std::array::from_fn(|d| self.frame[d] + far * (self.frame[d] - scene[d]))));
         for candidate in candidates {
             let Some(item) = items.get(candidate.item.index()) else { continue };
-            if visit.described {
-                candidate.age_s = Some((now_s - item.released_s).max(0.0) as f32);
-            }
             if visit.has_frames {
                 candidate.visual = Some(dot(&item.look, &self.frame));
                 let mut cosines = TrajectoryCosines {

@@ -185,6 +185,9 @@ impl FeatureMatrix {
         }
         finish(&mut self.values, &self.logarithmic);
         let answered = context.answered;
+        if answered.trending && !candidates.iter().any(|candidate| follows(&answered, candidate)) {
+            self.stand_alone();
+        }
         if answered.session {
             self.compare(candidates, |c| c.session_score, Some(Shared::SessionRelative), Shared::SessionReciprocalRank);
         }
@@ -273,6 +276,17 @@ impl FeatureMatrix {
         row
     }
 
+    /// Says once more what everybody turns to, where nothing says what this session turns to: popularity then has weights of
+    /// its own. Beside better knowledge it is but a correction, and may well count against an item.
+    fn stand_alone(&mut self) {
+        for row in self.values.chunks_exact_mut(self.width) {
+            row[Shared::AloneKnown as usize] = 1.0;
+            for (from, to) in ALONE {
+                row[to as usize] = row[from as usize];
+            }
+        }
+    }
+
     /// Fills `rank` with 1/(1 + rank) by `score`, 0 for those without a score, and `relative` as [`Self::relate`].
     fn compare(
         &mut self,
@@ -308,6 +322,22 @@ impl FeatureMatrix {
             row[column as usize] = known(Some(score(candidate) / best)).unwrap_or(0.0).clamp(-1.0, 1.0);
         }
     }
+}
+
+/// What is said of popularity, and where it is said again when nothing else is known.
+const ALONE: [(Shared, Shared); 5] = [
+    (Shared::PopularityLog, Shared::AlonePopularityLog),
+    (Shared::TrendingShortLog, Shared::AloneShortLog),
+    (Shared::TrendingMediumLog, Shared::AloneMediumLog),
+    (Shared::TrendingLongLog, Shared::AloneLongLog),
+    (Shared::IdleLog, Shared::AloneIdleLog),
+];
+
+/// Whether anything links the candidate with what the session did.
+fn follows(answered: &Answered, candidate: &Candidate) -> bool {
+    answered.session && candidate.session_score > 0.0
+        || answered.co_visitation && candidate.co_visitation > 0.0
+        || answered.transition && candidate.forward > 0.0
 }
 
 /// Shared columns of which [`fill`] leaves the logarithm to [`finish`].
@@ -538,6 +568,29 @@ mod tests {
         let spoken: Vec<_> = SHARED.iter().zip(row).filter(|(_, v)| **v != 0.0).map(|((name, _), _)| *name).collect();
         assert_eq!(spoken, ["candidates_log"]);
         assert!(row[SHARED.len()..].iter().all(|&v| v == 0.0));
+    }
+
+    #[test]
+    fn popularity_stands_alone_where_nothing_follows() {
+        let schema = Schema::new(&Horizons::default());
+        let answered = Answered { session: true, trending: true, ..Answered::default() };
+        let context = RequestContext { answered, ..RequestContext::default() };
+        let popular = Candidate { popularity: 9.0, trending: [1.0, 2.0, 3.0], ..Candidate::new(ItemNo(1)) };
+        let mut matrix = FeatureMatrix::default();
+        let alone = |matrix: &FeatureMatrix| {
+            let row = matrix.row(0);
+            ALONE.iter().all(|&(from, to)| row[to as usize] == row[from as usize])
+                && row[Shared::AloneKnown as usize] == 1.0
+        };
+        matrix.assemble(&schema, &context, &[popular]);
+        assert!(alone(&matrix) && matrix.row(0)[Shared::AloneLongLog as usize] > 0.0);
+        let next = Candidate { session_score: 1.0, ..Candidate::new(ItemNo(2)) };
+        matrix.assemble(&schema, &context, &[popular, next]);
+        assert!(ALONE.iter().all(|&(_, to)| matrix.row(0)[to as usize] == 0.0), "one that follows is enough");
+        // A source that is silent says nothing, whatever the candidate has of it.
+        let silent = Answered { session: false, ..answered };
+        matrix.assemble(&schema, &RequestContext { answered: silent, ..context }, &[popular, next]);
+        assert!(alone(&matrix));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::evaluation::NothingElse;
 
 fn session(key: u64, clicks: &[(u32, i64)]) -> Session {
     let clicks = clicks.iter().map(|&(item, s)| (ItemNo(item), Timestamp(s * 1000))).collect();
-    Session { key, user: None, clicks }
+    Session { key, user: None, clicks, confidences: Vec::new() }
 }
 
 fn measured(before: &[Session], sessions: &[Session], options: MeasureOptions) -> Measured {
