@@ -59,8 +59,14 @@ fn arm_options(arm: &ArmSettings, settings: &Settings, start: &HazardModel) -> R
         (None, Some(false)) => Some(Arc::new(start.clone())),
         (None, Some(true) | None) => None,
     };
-    let ArmSettings { diversity, exploration, sources_off, .. } = arm;
-    Ok(ArmOptions { diversity: *diversity, exploration: *exploration, sources_off: sources_off.clone(), weights })
+    let ArmSettings { diversity, exploration, sources_off, linear, .. } = arm;
+    Ok(ArmOptions {
+        diversity: *diversity,
+        exploration: *exploration,
+        sources_off: sources_off.clone(),
+        linear: *linear,
+        weights: weights.map(|model| if *linear { Arc::new(model.linear()) } else { model }),
+    })
 }
 
 /// What an earlier run wrote down. Weights that the settings name come first; a file that does not fit is left alone.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 pub(super) use self::bars::Bars;
-use self::catalogue::Catalogue;
+pub(super) use self::catalogue::Catalogue;
 pub(super) use self::log::{TableArgs, stored};
 use self::report::About;
 pub(super) use self::report::aim_name;
@@ -27,6 +27,9 @@ use crate::evaluation::{
     ClickLog, FitSettings, ItemNumbers, LearnOptions, Learning, MeasureOptions, Split, evaluate, plots,
 };
 use crate::ranking::{GrowOptions, HazardModel};
+
+/// How long before the first click of a session `--arrivals` asks for lists.
+const BEFORE_ARRIVAL_S: f64 = 5.0;
 
 /// Judge rankers on a log
 ///
@@ -65,6 +68,9 @@ pub(super) struct Evaluate {
     /// Leave out what the session has had, of the lists and of what is looked for
     #[arg(long)]
     exclude_seen: bool,
+    /// Judge just before the first click of each session, when nothing is known of who comes, instead of at the clicks
+    #[arg(long)]
+    arrivals: bool,
     /// When clicks are learned: whole sessions once they are over, or each click at once, as a server does
     #[arg(long, value_enum, default_value_t = LearningArg::Strict)]
     learning: LearningArg,
@@ -233,6 +239,7 @@ impl Evaluate {
             follow: !self.frozen,
             next: self.next.map(usize::from),
             exclude_seen: self.exclude_seen,
+            arrivals: self.arrivals.then_some(BEFORE_ARRIVAL_S),
             limit: self.limit,
             items,
             resamples: self.bootstrap as usize,
@@ -257,6 +264,7 @@ impl Evaluate {
             learning: self.learning.name(),
             weights: self.weights.clone(),
             exclude_seen: self.exclude_seen,
+            arrivals: self.arrivals,
             seed: self.seed,
             resamples: self.bootstrap as usize,
         }

@@ -7,14 +7,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::evaluate::{Bars, LearningArg, TableArgs, aim_name, horizons, share, stored, writable};
+use super::evaluate::{Bars, Catalogue, LearningArg, TableArgs, aim_name, horizons, share, stored, writable};
 use super::output::{line, note};
 use super::{CliError, Common, start_logging};
 use crate::app;
 use crate::config::Settings;
 use crate::evaluation::{
-    ClickLog, FitSettings, ItemNumbers, LearnOptions, MeasureOptions, Measured, NothingElse, Ranker, Split, evaluate,
-    fit_on_log,
+    ClickLog, FitSettings, ItemNumbers, LearnOptions, MeasureOptions, Measured, Ranker, Split, evaluate, fit_on_log,
 };
 use crate::ranking::{FitReport, GrowOptions, GrowReport, HazardModel};
 
@@ -64,9 +63,14 @@ impl Train {
             seconds => horizons(seconds)?,
         };
         let mut items = ItemNumbers::default();
+        let mut catalogue = Catalogue::default();
         let log = match &self.log {
             Some(file) => self.table.read(file, &mut items)?,
-            None => stored(&settings, &mut items)?.0,
+            None => {
+                let (log, store) = stored(&settings, &mut items)?;
+                catalogue.take_over(&store, &mut items)?;
+                log
+            }
         };
         let fit = FitSettings {
             horizons: wanted,
@@ -78,10 +82,14 @@ impl Train {
             ..FitSettings::default()
         };
         line(format_args!("{} clicks of {} sessions, {} items", log.clicks(), log.sessions.len(), items.len()));
-        self.compare(&settings, &log, &fit, items.len())?;
+        let (pictured, described) = catalogue.sizes();
+        if pictured + described > 0 {
+            line(format_args!("{pictured} items have pictures, {described} have words"));
+        }
+        self.compare(&settings, &log, &fit, &catalogue, items.len())?;
 
         let mut bars = Bars::with_notes();
-        let fitted = fit_on_log(&log, &fit, &mut NothingElse, &mut |step| bars.show(step));
+        let fitted = fit_on_log(&log, &fit, &mut *catalogue.surroundings(None), &mut |step| bars.show(step));
         bars.finish();
         let fitted = fitted?;
         learned(&fitted.model, &fitted.report, fitted.examples).into_iter().for_each(line);
@@ -104,7 +112,14 @@ impl Train {
     }
 
     /// Compares weights fitted to all but the end of the log with those that run now, on that end.
-    fn compare(&self, settings: &Settings, log: &ClickLog, fit: &FitSettings, items: usize) -> Result<(), CliError> {
+    fn compare(
+        &self,
+        settings: &Settings,
+        log: &ClickLog,
+        fit: &FitSettings,
+        catalogue: &Catalogue,
+        items: usize,
+    ) -> Result<(), CliError> {
         let Some(split) = Split::of_one(log.clone(), self.check) else { return Ok(()) };
         let options = MeasureOptions {
             learning: self.learning.into(),
@@ -113,10 +128,10 @@ impl Train {
             resamples: 200,
             ..MeasureOptions::default()
         };
-        let nothing = |_| -> Box<dyn crate::evaluation::Surroundings> { Box::new(NothingElse) };
+        let surroundings = |without| catalogue.surroundings(without);
         let mut bars = Bars::default();
         let mut judged = |weights: Option<&HazardModel>| {
-            let found = evaluate(&split, weights, fit, &options, &nothing, false, &mut |step| bars.show(step));
+            let found = evaluate(&split, weights, fit, &options, &surroundings, false, &mut |step| bars.show(step));
             bars.finish();
             found.map(|evaluated| evaluated.measured)
         };

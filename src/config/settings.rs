@@ -365,6 +365,9 @@ pub struct ArmSettings {
     pub weights: Option<PathBuf>,
     /// Whether it has the weights that learn; `false` is those of the settings as they are.
     pub learned: Option<bool>,
+    /// Whether it has the linear hazards alone, without the trees on top of them.
+    #[serde(default)]
+    pub linear: bool,
     /// Variety, 0 to 1, when the request does not say.
     pub diversity: Option<f32>,
     /// Share of the answers that try a new item.

@@ -90,6 +90,8 @@ pub struct ArmOptions {
     pub exploration: Option<f64>,
     /// Sources that are not asked.
     pub sources_off: Vec<String>,
+    /// Whether the linear hazards serve it alone, also once trees have been trained.
+    pub linear: bool,
     /// Weights of its own, which stay as they are; `None` for those that learn.
     pub weights: Option<Arc<HazardModel>>,
 }
@@ -102,6 +104,8 @@ pub(super) struct Learning {
     start: Arc<HazardModel>,
     /// What serves now; replaced about once a second.
     running: ArcSwap<Predictor>,
+    /// Its first stage alone, for the arms that have no trees; `None` if there is no such arm.
+    linear: Option<ArcSwap<HazardModel>>,
     sender: Sender<Message>,
     receiver: Receiver<Message>,
     /// An engagement found no room in the queue.
@@ -133,7 +137,7 @@ pub(super) struct Serving {
     /// The answer's key, also the seed of all that is drawn for it.
     answer: u64,
     predictor: Arc<Predictor>,
-    /// The arm's own weights.
+    /// The arm's own weights, or its part of those that run.
     own: Option<Arc<HazardModel>>,
 }
 
@@ -163,7 +167,8 @@ impl Learning {
             Some(UserKey(key)) => (siphash((3, 4), key), self.options.assignment.arm(key)),
             None => (siphash((3, 4), &whom), self.options.assignment.arm(&whom)),
         };
-        let own = self.arm(arm).and_then(|arm| arm.weights.clone());
+        let linear = || self.linear.as_ref().map(ArcSwap::load_full);
+        let own = self.arm(arm).and_then(|arm| arm.weights.clone().or_else(|| arm.linear.then(linear).flatten()));
         Serving { arm, subject, answer, predictor: self.running.load_full(), own }
     }
 

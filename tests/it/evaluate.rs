@@ -93,6 +93,8 @@ fn an_evaluation_answers_with_table_json_and_page() {
         assert!(horizon["rankers"]["visual"].is_null(), "there are no pictures");
         let (ece, loss) = (horizon["ece"].as_f64().unwrap(), horizon["log_loss"].as_f64().unwrap());
         assert!((0.0..0.1).contains(&ece) && loss < 0.5, "{horizon}");
+        let bounds = [0, 1].map(|n| horizon["ece_interval"][n].as_f64().unwrap());
+        assert!(0.0 <= bounds[0] && bounds[0] <= ece && ece <= bounds[1], "{horizon}");
         let calibration = &horizon["calibration"];
         assert_eq!(calibration["bins"].as_array().unwrap().len(), 10);
         assert_eq!(calibration["top_decile"], calibration["bins"][9]);
@@ -116,6 +118,24 @@ fn an_evaluation_answers_with_table_json_and_page() {
         assert!(page.contains(part), "{part}");
     }
     assert!(!page.contains("<script") && !page.contains("src="));
+}
+
+#[test]
+fn who_has_just_come_is_offered_what_everybody_turns_to() {
+    let (dir, train, test, judged) = two_logs();
+    let json = dir.path().join("out.json");
+    let common = ["--train", shown(&train), "--test", shown(&test), "--weights", "shipped", "--bootstrap", "20"];
+    let said = done(words("evaluate", &[&common[..], &["--arrivals", "--json", shown(&json)]].concat()));
+    assert!(said.contains("nothing is known of who comes"), "{said}");
+    let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&found["arrivals"], found["moments"].as_u64()), (&true.into(), Some(judged.sessions.len() as u64)));
+    for horizon in found["horizons"].as_array().unwrap() {
+        assert_eq!(horizon["positions"].as_u64(), Some(judged.sessions.len() as u64), "the first click follows");
+        let rankers = horizon["rankers"].as_object().unwrap();
+        assert_eq!(rankers.keys().collect::<Vec<_>>(), ["blend", "popularity"], "the others need a history");
+        let of = |name: &str| rankers[name]["hr"].as_f64().unwrap();
+        assert!(of("blend") > 0.8 * of("popularity"), "{horizon}");
+    }
 }
 
 #[test]
@@ -155,6 +175,16 @@ fn a_server_can_be_judged_by_what_it_has_stored() {
     let found: Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
     assert!(found["horizons"][0]["rankers"]["visual"]["hr"].is_f64(), "two items have pictures: {found}");
     assert!(failed(words("evaluate", &["--data-dir", "/no/such/folder"])).contains("holds no database"));
+
+    // What is stored of items teaches weights, too.
+    let out = stopped.settings.data_dir.join("weights.toml");
+    let said = done(words("train", &["--data-dir", &folder, "--share", "0.9", "--linear", "--out", shown(&out)]));
+    assert!(said.contains("2 items have pictures, 7 have words"), "{said}");
+    let weights = std::fs::read_to_string(&out).unwrap();
+    for known in ["visual_known", "metadata_known"] {
+        let line = weights.lines().find(|line| line.starts_with(known)).unwrap();
+        assert!(!line.contains("mean = [0.0, 0.0, 0.0]"), "{line}");
+    }
 }
 
 #[test]

@@ -169,6 +169,48 @@ fn answers_are_judged_by_what_follows_and_carry_their_arm() {
 }
 
 #[test]
+fn an_arm_may_do_without_the_trees() {
+    // A tree that adds 1 to the log-odds of whatever comes.
+    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/ranking.toml")).unwrap();
+    let leaves = "leaves = [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]";
+    let tree = format!("\n[[tree]]\nfeature = [\"popularity_log\"]\nabove = [1.0]\n{leaves}\n");
+    let folder = tempfile::tempdir().unwrap();
+    let weights = folder.path().join("ranking.toml");
+    std::fs::write(&weights, shipped + &tree).unwrap();
+    let arms = r#"{name="trees",share=0.4},{name="linear",share=0.3,linear=true},
+        {name="frozen",share=0.3,linear=true,learned=false}"#;
+    let server = learning()
+        .with(format!("ranking.weights={}", weights.display()))
+        .with(format!(r#"experiments=[{{name="stages",arms=[{arms}]}}]"#))
+        .start();
+    run(async {
+        let client = with_items(&server).await;
+        let mut scores = std::collections::BTreeMap::new();
+        for person in 0..24 {
+            let answer = client.recommend(&json!({"user_id": format!("user-{person}"), "count": 1})).await;
+            let first = &answer["horizons"][0]["items"][0];
+            let score = number(&first["score"]);
+            let known = *scores.entry(text(&answer["arm"]).to_owned()).or_insert(score);
+            assert!((known - score).abs() < 1e-9, "an arm answers everybody of whom nothing is known alike");
+        }
+        let (trees, linear) = (scores["trees"], scores["linear"]);
+        assert!((trees - linear - 1.0).abs() < 1e-6, "{scores:?}");
+        assert!((scores["frozen"] - linear).abs() < 1e-9, "nothing has been learned yet");
+        // What is learned reaches the linear arm, too.
+        for events in past(&server, 150).chunks(100) {
+            client.tell(events).await;
+        }
+        until(&client, |state| number(&state["online"]["steps"]) >= 100.0).await;
+        let mut after = std::collections::BTreeMap::new();
+        for person in 0..24 {
+            let answer = client.recommend(&json!({"user_id": format!("user-{person}"), "count": 1})).await;
+            after.insert(text(&answer["arm"]).to_owned(), number(&answer["horizons"][0]["items"][0]["score"]));
+        }
+        assert!((after["linear"] - after["frozen"]).abs() > 0.01, "{after:?}");
+    });
+}
+
+#[test]
 fn nothing_that_is_kept_for_learning_survives_an_erasure() {
     let server = learning().start();
     run(async {

@@ -33,7 +33,7 @@ const METADATA_SCALE: f32 = 2.0;
 
 /// Words and looks of items.
 #[derive(Debug, Default)]
-pub(super) struct Catalogue {
+pub(in crate::cli) struct Catalogue {
     text: TextIndex,
     looks: HashMap<ItemNo, Vec<Embedding>>,
     index: Option<Arc<dyn VectorIndex>>,
@@ -106,7 +106,7 @@ impl Catalogue {
     }
 
     /// Takes in what a server knows of its items.
-    pub(super) fn take_over(&mut self, store: &Store, numbers: &mut ItemNumbers) -> Result<(), CliError> {
+    pub(in crate::cli) fn take_over(&mut self, store: &Store, numbers: &mut ItemNumbers) -> Result<(), CliError> {
         let mut by_model: HashMap<String, HashMap<ItemNo, Vec<Embedding>>> = HashMap::new();
         store.for_each_item(|record| {
             let no = numbers.number(record.item.id.as_str());
@@ -135,12 +135,12 @@ impl Catalogue {
     }
 
     /// Items with pictures, and items with words.
-    pub(super) fn sizes(&self) -> (usize, usize) {
+    pub(in crate::cli) fn sizes(&self) -> (usize, usize) {
         (self.looks.len(), self.text.len())
     }
 
     /// What one replay sees of it, without what `without` proposes.
-    pub(super) fn surroundings(&self, without: Option<Source>) -> Box<dyn Surroundings + '_> {
+    pub(in crate::cli) fn surroundings(&self, without: Option<Source>) -> Box<dyn Surroundings + '_> {
         Box::new(View { catalogue: self, without, related: HashMap::new(), frame: None })
     }
 }
@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(catalogue.sizes(), (2, 3));
         let [a, b, c] = ["a", "b", "c"].map(|id| numbers.get(id).unwrap());
         let history = [(a, Timestamp(0))];
-        let stop = Stop { session_index: 0, session: 0, history: &history, future: &[], now: Timestamp(0) };
+        let stop = Stop { session_index: 0, session: 0, user: None, history: &history, future: &[], now: Timestamp(0) };
         let seen = |without| {
             let mut view = catalogue.surroundings(without);
             let (mut items, mut context) = (Vec::new(), RequestContext::default());

@@ -11,7 +11,7 @@ use crate::cli::CliError;
 use crate::cli::import::instant;
 use crate::cli::output::{bar, byte_bar, note};
 use crate::config::Settings;
-use crate::evaluation::{ClickLog, Columns, ItemNumbers, LogBuilder, LogError, delimiter_of};
+use crate::evaluation::{ClickLog, Columns, ItemNumbers, LogBuilder, LogError, confidence_of, delimiter_of};
 use crate::store::{self, LogEntry, Store};
 use crate::{app, evaluation};
 
@@ -22,8 +22,8 @@ const READ_BUFFER_BYTES: usize = 1 << 20;
 /// How tables are read.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TableArgs {
-    /// Which column has what: session, item, time and, if there is one, user. Times are seconds or milliseconds since
-    /// 1970, or RFC 3339. Columns not named are called `SessionId`, `ItemId` and `Time`
+    /// Which column has what: session, item, time and, if there are any, user and value (a rating, which says how sure it is
+    /// that the user likes the item). Times are seconds or milliseconds since 1970, or RFC 3339. Columns not named are called `SessionId`, `ItemId` and `Time`
     #[arg(long, value_name = "FIELD=COLUMN", value_delimiter = ',')]
     columns: Vec<String>,
     /// Column with the user's id; short for `--columns user=COLUMN`
@@ -70,8 +70,9 @@ impl TableArgs {
     fn parsed(&self) -> Result<Columns, CliError> {
         let mut columns = Columns { user: self.user.clone(), ..Columns::default() };
         for entry in &self.columns {
-            let refused =
-                || CliError::Failed(format!("--columns needs session=…, item=…, time=… or user=…, not `{entry}`"));
+            let refused = || {
+                CliError::Failed(format!("--columns needs session, item, time, user or value=COLUMN, not `{entry}`"))
+            };
             let (field, column) = entry.split_once('=').ok_or_else(refused)?;
             let column = column.trim().to_owned();
             match field.trim() {
@@ -79,6 +80,7 @@ impl TableArgs {
                 "item" => columns.item = column,
                 "time" => columns.time = column,
                 "user" => columns.user = Some(column),
+                "value" => columns.value = Some(column),
                 _ => return Err(refused()),
             }
         }
@@ -102,7 +104,8 @@ pub(in crate::cli) fn stored(settings: &Settings, items: &mut ItemNumbers) -> Re
             LogEntry::Event(event) if event.kind.is_engagement() => {
                 let user = event.user.map(|key| key.0.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
                 let item = items.number(event.item.as_str());
-                builder.add(event.session.as_str(), user.as_deref(), item, event.occurred_at);
+                let confidence = confidence_of(event.kind, event.watched_s, event.value);
+                builder.add(event.session.as_str(), user.as_deref(), item, event.occurred_at, confidence);
             }
             LogEntry::Event(_) | LogEntry::ItemPut(_) | LogEntry::ItemDeleted(_) => {}
         }

@@ -15,6 +15,7 @@ pub(super) struct About {
     pub(super) learning: &'static str,
     pub(super) weights: String,
     pub(super) exclude_seen: bool,
+    pub(super) arrivals: bool,
     pub(super) seed: u64,
     pub(super) resamples: usize,
 }
@@ -23,7 +24,7 @@ impl About {
     /// A sentence each.
     pub(super) fn notes(&self) -> Vec<String> {
         let (train, test) = (self.train, self.test);
-        vec![
+        let mut notes = vec![
             format!(
                 "Learned from {} clicks of {} sessions; judged on {} clicks of {} sessions; {} items.",
                 train.1, train.0, test.1, test.0, self.items
@@ -32,7 +33,11 @@ impl About {
                 "Weights: {}. Learning: {}. Intervals: 95 %, {} resamples of sessions, seed {}.",
                 self.weights, self.learning, self.resamples, self.seed
             ),
-        ]
+        ];
+        if self.arrivals {
+            notes.push("Judged just before the first click of each session: nothing is known of who comes.".into());
+        }
+        notes
     }
 }
 
@@ -44,6 +49,7 @@ pub(super) fn json(about: &About, evaluated: &Evaluated) -> Value {
         "learning": about.learning,
         "weights": about.weights,
         "exclude_seen": about.exclude_seen,
+        "arrivals": about.arrivals,
         "seed": about.seed,
         "resamples": about.resamples,
         "items": about.items,
@@ -115,6 +121,8 @@ fn aim_json(aim: &AimResult) -> Value {
     part.insert("sessions".into(), aim.sessions.into());
     if let Some(calibration) = &aim.calibration {
         part.insert("ece".into(), calibration.ece.into());
+        let bounds = calibration.ece_interval.map_or(Value::Null, |(low, high)| json!([low, high]));
+        part.insert("ece_interval".into(), bounds);
         part.insert("log_loss".into(), calibration.log_loss.into());
         part.insert("log_loss_interval".into(), aim.log_loss.map_or(Value::Null, interval));
         part.insert("constant_log_loss".into(), calibration.constant_log_loss.into());
@@ -235,8 +243,11 @@ pub(in crate::cli) fn aim_name(aim: Aim) -> String {
 fn heading(aim: &AimResult) -> String {
     let mut text = format!("{}: {} positions of {} sessions", aim_name(aim.aim), aim.positions, aim.sessions);
     if let Some(calibration) = &aim.calibration {
-        let Calibration { ece, log_loss, constant_log_loss, .. } = calibration;
-        text.push_str(&format!("; ECE {ece:.5}, log loss {log_loss:.5} ({constant_log_loss:.5} of a constant)"));
+        let Calibration { ece, ece_interval, log_loss, constant_log_loss, .. } = calibration;
+        let bounds = ece_interval.map_or(String::new(), |(low, high)| format!(" [{low:.5}, {high:.5}]"));
+        text.push_str(&format!(
+            "; ECE {ece:.5}{bounds}, log loss {log_loss:.5} ({constant_log_loss:.5} of a constant)"
+        ));
         if let Some(top) = calibration.top() {
             text.push_str(&format!("; top tenth: predicted {:.4}, observed {:.4}", top.predicted, top.observed));
         }

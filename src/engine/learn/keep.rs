@@ -53,11 +53,13 @@ impl Learning {
             Restored { online: OnlineLearner::new(base, options.online), trained, tries: HashMap::new() }
         });
         let running = Predictor { model: online.correction(), base: online.base().clone() };
+        let has_linear = options.arms.iter().any(|arm| arm.linear);
         let (sender, receiver) = crossbeam_channel::bounded(options.queue);
         let horizons = start.schema().horizons().clone();
         let mut student = Student::new(&options, &horizons, online, trained);
         student.published = student.online.steps();
         Self {
+            linear: has_linear.then(|| ArcSwap::from_pointee(running.model.linear())),
             running: ArcSwap::from_pointee(running),
             sender,
             receiver,

@@ -177,7 +177,11 @@ impl Learning {
         }
         student.published = student.online.steps();
         let base = student.online.base().clone();
-        self.running.store(Arc::new(Predictor { model: student.online.correction(), base }));
+        let model = student.online.correction();
+        if let Some(linear) = &self.linear {
+            linear.store(Arc::new(model.linear()));
+        }
+        self.running.store(Arc::new(Predictor { model, base }));
         for (kind, quality) in [("served", &student.served), ("organic", &student.organic)] {
             let horizons = student.online.base().schema().horizons().seconds();
             for (&horizon_s, figures) in horizons.iter().zip(quality.recent()) {
