@@ -16,11 +16,12 @@ use upnext::ranking::{Examples, FitOptions, Schema, fit};
 const HEADER: &str = "\
 The weights of the ranking: a linear discrete-time hazard for each interval between horizons.
 
-Made by `cargo run --release --example train_weights config/ranking.toml`: learned on 10 simulated logs of 16,000
+Made by `cargo run --release --example train_weights config/ranking.toml`: learned on 10 simulated logs of 8,000
 sessions (from a few hundred to 12,000 items, from chaotic to predictable, some with media that play; seeds 1 to 10),
-with and without frames, taste and descriptions, all clicks learned at once, one moment in three between clicks, at one
-in ten one source silent. No real log went into them; one was used
-to check that the simulated sites behave like a real one. Every log weighs the same.
+with and without frames and descriptions, tastes as they are learned from the log, all clicks learned at once. One
+moment in three lies between clicks; before the first click of three sessions in ten there is one of which nothing is
+known; at one in ten one source is silent. No real log went into them; one was used to check that the simulated sites
+behave like a real one. Every log weighs the same.
 
 `upnext` has them built in. To use others, train them on your own log.
 ";
@@ -28,7 +29,7 @@ to check that the simulated sites behave like a real one. Every log weighs the s
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let out = arguments.next();
-    let sessions = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(16_000);
+    let sessions = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(8_000);
     let logs = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(10);
     let learning = Learning::AtOnce;
     let started = Instant::now();
