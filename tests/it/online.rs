@@ -26,7 +26,7 @@ async fn with_items(server: &Server) -> Client {
 
 /// Waits until the state of learning is as wanted; the learning thread comes round about once a second.
 async fn until(client: &Client, wanted: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..600 {
+    for _ in 0..2_400 {
         let state = client.get("/v1/admin/training").await.ok();
         if wanted(&state) {
             return state;
@@ -177,8 +177,12 @@ fn an_arm_may_do_without_the_trees() {
     let folder = tempfile::tempdir().unwrap();
     let weights = folder.path().join("ranking.toml");
     std::fs::write(&weights, shipped + &tree).unwrap();
-    let arms = r#"{name="trees",share=0.4},{name="linear",share=0.3,linear=true},
-        {name="frozen",share=0.3,linear=true,learned=false}"#;
+    let arms = [
+        r#"{name="trees",share=0.4}"#,
+        r#"{name="linear",share=0.3,linear=true}"#,
+        r#"{name="frozen",share=0.3,linear=true,learned=false}"#,
+    ]
+    .join(",");
     let server = learning()
         .with(format!("ranking.weights={}", weights.display()))
         .with(format!(r#"experiments=[{{name="stages",arms=[{arms}]}}]"#))
