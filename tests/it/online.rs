@@ -191,7 +191,8 @@ fn an_arm_may_do_without_the_trees() {
         let client = with_items(&server).await;
         let mut scores = std::collections::BTreeMap::new();
         for person in 0..24 {
-            let answer = client.recommend(&json!({"user_id": format!("user-{person}"), "count": 1})).await;
+            let answer =
+                client.recommend(&json!({"user_id": format!("user-{person}"), "count": 1, "explain": true})).await;
             let first = &answer["horizons"][0]["items"][0];
             let score = number(&first["score"]);
             let known = *scores.entry(text(&answer["arm"]).to_owned()).or_insert(score);
@@ -207,7 +208,8 @@ fn an_arm_may_do_without_the_trees() {
         until(&client, |state| number(&state["online"]["steps"]) >= 100.0).await;
         let mut after = std::collections::BTreeMap::new();
         for person in 0..24 {
-            let answer = client.recommend(&json!({"user_id": format!("user-{person}"), "count": 1})).await;
+            let answer =
+                client.recommend(&json!({"user_id": format!("user-{person}"), "count": 1, "explain": true})).await;
             after.insert(text(&answer["arm"]).to_owned(), number(&answer["horizons"][0]["items"][0]["score"]));
         }
         assert!((after["linear"] - after["frozen"]).abs() > 0.01, "{after:?}");
