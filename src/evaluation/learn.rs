@@ -42,7 +42,7 @@ impl Default for LearnOptions {
             negatives: 0.3,
             quiet: 0.5,
             between_clicks: 0.0,
-            arrivals: 0.1,
+            arrivals: 0.0,
             missing_source: 0.0,
             seed: 1,
             from: None,
