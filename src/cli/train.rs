@@ -17,8 +17,8 @@ use crate::evaluation::{
 };
 use crate::ranking::{FitReport, GrowOptions, GrowReport, HazardModel};
 
-/// At this share of the sessions there is an example from before the first click. Enough to know what to offer then; with ten times
-/// as many the lists at clicks were a little worse on a log of a shop.
+/// At this share of the sessions there is an example from before the first click: enough to know what to offer then. With
+/// five times as many, lists at clicks were a little worse on a log of a shop.
 const ARRIVALS: f64 = 0.02;
 
 /// Fit the weights of the ranking to a log
