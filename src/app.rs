@@ -4,6 +4,7 @@
 //! store, recovery, upkeep. Stop: listener, requests in flight (they may finish), upkeep, store, model.
 
 mod learning;
+mod live;
 mod start;
 
 use std::io;
@@ -29,7 +30,8 @@ use crate::inference::{
 };
 use crate::ranking::{HazardModel, ModelError};
 use crate::security::{
-    self, KeyFile, KeyRing, RateLimit, RateLimiter, Receipts, SealingKeys, SecurityError, Tls, TlsOptions, UserHasher,
+    self, KeyFile, KeyRing, RateLimit, RateLimiter, Receipts, SealingKeys, SecurityError, Tls, TlsOptions, Tokens,
+    UserHasher,
 };
 use crate::session::SessionLimits;
 use crate::store::{self, EmbeddingPrecision, Store, StoreError, StoreOptions};
@@ -365,6 +367,7 @@ fn access(settings: &Settings, now: Timestamp) -> Result<Access, SecurityError> 
         keys: Arc::new(KeyRing::open(KeyFile::in_dir(&settings.data_dir), now)?),
         limiter: Arc::new(RateLimiter::new(default, security.rate_limited_keys, Instant::now())),
         hasher: Arc::new(UserHasher::open(&settings.data_dir, secret)?),
+        tokens: live::token_options(settings).map(|options| Tokens::open(options, now)).transpose()?.map(Arc::new),
         receipts: Arc::new(Receipts::open(&settings.data_dir)?),
     })
 }
@@ -578,6 +581,7 @@ fn api_options(settings: &Settings) -> ApiOptions {
             list_items: settings.ranking.max_count,
             ..Limits::default()
         },
+        live: live::live_options(settings),
         request_timeout: Duration::from_secs_f64(server.request_timeout_s),
         max_in_flight: server.max_in_flight,
         cors,

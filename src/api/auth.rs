@@ -13,8 +13,22 @@ use super::middleware::API_KEY;
 use super::problem::ApiError;
 use super::server::Peer;
 use crate::domain::Clock;
-use crate::security::{AuthError, KeyRing, Principal, RateLimiter, RetryAfter, Scope};
+use crate::security::{
+    AuthError, KeyRing, Person, Principal, RateLimiter, RetryAfter, Scope, Tickets, Tokens, UserHasher,
+};
 use crate::telemetry::Metrics;
+
+/// Whom a door admits beside the holders of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Admits {
+    /// Nobody.
+    #[default]
+    Keys,
+    /// Persons with a token of their own: their handlers bring requests within what a person may ask for.
+    Persons,
+    /// Those too, and whoever has a ticket in the query string.
+    Tickets,
+}
 
 /// The door of a group of routes.
 #[derive(Debug, Clone)]
@@ -24,6 +38,10 @@ pub(super) struct Door {
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) require_keys: bool,
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) tokens: Option<Arc<Tokens>>,
+    pub(super) hasher: Arc<UserHasher>,
+    pub(super) admits: Admits,
     /// One of these will do; `admin` always does.
     pub(super) any_of: &'static [Scope],
 }
@@ -32,7 +50,9 @@ pub(super) struct Door {
 /// extensions.
 pub(super) async fn check(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let host = host_of(request.headers(), request.uri());
-    match door.admit(request.headers(), host.as_deref(), request.extensions().get::<Peer>()) {
+    let ticket = if door.admits == Admits::Tickets { ticket(request.uri()) } else { None };
+    let peer = request.extensions().get::<Peer>();
+    match door.admit(request.headers(), host.as_deref(), ticket.as_deref(), peer) {
         Ok(principal) => {
             tracing::Span::current().record("key", principal.key_id());
             request.extensions_mut().insert(principal);
@@ -43,15 +63,44 @@ pub(super) async fn check(State(door): State<Door>, mut request: Request, next: 
 }
 
 impl Door {
-    fn admit(&self, headers: &HeaderMap, host: Option<&str>, peer: Option<&Peer>) -> Result<Principal, ApiError> {
+    fn admit(
+        &self,
+        headers: &HeaderMap,
+        host: Option<&str>,
+        ticket: Option<&str>,
+        peer: Option<&Peer>,
+    ) -> Result<Principal, ApiError> {
         let refuse = |reason, error| {
             self.metrics.count_auth_failure(reason);
             Err(error)
         };
         let principal = match presented(headers) {
+            Presented::Key(token)
+                if let Some(tokens) = &self.tokens
+                    && Tokens::looks_like_one(token) =>
+            {
+                match tokens.verify(token, self.clock.now()) {
+                    Ok(claims) => {
+                        let user = self.hasher.user_key(&claims.user);
+                        let region = claims.region.as_deref().map(Arc::from);
+                        let person = Person { user, age_years: claims.age_years, region };
+                        Principal::of_person(&claims.key_id, person, claims.expires_at)
+                    }
+                    Err(error) => return refuse(error.reason(), ApiError::Unauthorized(error.sentence())),
+                }
+            }
             Presented::Key(key) => match self.keys.authenticate(key, self.clock.now()) {
                 Ok(principal) => principal,
                 Err(error) => return refuse(error.reason(), unauthorized(error)),
+            },
+            Presented::Nothing if let Some(ticket) = ticket => match self.tickets.redeem(ticket, self.clock.now()) {
+                Some(principal) => principal,
+                None => {
+                    return refuse(
+                        "ticket",
+                        ApiError::Unauthorized("this ticket was used, is too old or was never given out"),
+                    );
+                }
             },
             // A setting may open the door only to this machine, whatever address the server listens on.
             Presented::Nothing if !self.require_keys && peer.is_some_and(is_local) => {
@@ -69,8 +118,11 @@ impl Door {
         if !self.any_of.iter().any(|&scope| principal.scopes().allow(scope)) {
             return refuse("scope", ApiError::Forbidden { needed: names(self.any_of) });
         }
+        if principal.person().is_some() && self.admits == Admits::Keys {
+            return refuse("person", ApiError::PersonForbidden);
+        }
         // After the scope: a key that may not ask cannot use up anybody's allowance.
-        match self.limiter.check(principal.key_id(), principal.rate_limit(), Instant::now()) {
+        match self.limiter.check(principal.rate_key(), principal.rate_limit(), Instant::now()) {
             Ok(()) => Ok(principal),
             Err(RetryAfter(retry_after)) => {
                 self.metrics.count_rate_limited();
@@ -107,6 +159,11 @@ fn host_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     }
     let text = headers.get(header::HOST)?.to_str().unwrap_or_default();
     Some(text.parse::<http::uri::Authority>().map_or_else(|_| text.to_owned(), |a| a.host().to_owned()))
+}
+
+/// The ticket in a query string. Tickets have no characters that would be encoded.
+fn ticket(uri: &Uri) -> Option<String> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix("ticket=")).map(str::to_owned)
 }
 
 fn unauthorized(error: AuthError) -> ApiError {
@@ -166,6 +223,10 @@ mod tests {
             metrics: Metrics::new().unwrap(),
             clock: Arc::new(ManualClock::at(NOW)),
             require_keys,
+            tickets: Arc::new(Tickets::new(30.0, 10)),
+            tokens: None,
+            hasher: Arc::new(UserHasher::from_secret(b"a secret of tests")),
+            admits: Admits::Keys,
             any_of,
         };
         (door, keys.into())
@@ -177,7 +238,7 @@ mod tests {
             .map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap()))
             .collect();
         let peer = Peer { address: peer.parse().unwrap(), tls: true, client_certificate: false };
-        door.admit(&headers, None, Some(&peer)).map_or_else(|error| error.kind().0.as_u16(), |_| 200)
+        door.admit(&headers, None, None, Some(&peer)).map_or_else(|error| error.kind().0.as_u16(), |_| 200)
     }
 
     #[test]
@@ -189,7 +250,7 @@ mod tests {
         }
         let headers = [(API_KEY, keys[2].parse().unwrap())].into_iter().collect();
         assert_eq!(
-            door.admit(&headers, None, None).unwrap_err().detail(),
+            door.admit(&headers, None, None, None).unwrap_err().detail(),
             "the key lacks the scope that this route needs: recommend or ingest"
         );
     }

@@ -5,9 +5,11 @@
 //! Whatever goes wrong becomes a problem (RFC 9457) from one table.
 
 mod auth;
+mod caller;
 mod connection;
 mod extract;
 mod lines;
+mod live;
 mod middleware;
 mod openapi;
 mod options;
@@ -19,7 +21,7 @@ mod starting;
 mod state;
 mod wire;
 
-pub use options::{ApiOptions, CorsOrigins, Limits};
+pub use options::{ApiOptions, CorsOrigins, Limits, LiveOptions};
 pub use problem::{ApiError, FieldError, Problem, StartReport};
 pub use router::{openapi, router};
 pub use server::{Drained, Peer, ServerOptions, serve};

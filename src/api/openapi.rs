@@ -14,6 +14,7 @@ use utoipa::{Modify, OpenApi};
     tags(
         (name = "recommendations", description = "Ranked lists, one for each horizon"),
         (name = "sessions", description = "Frames as they come"),
+        (name = "live", description = "Frames stream in, lists stream out; docs/live.md has the protocol"),
         (name = "search", description = "Items that look or read like something"),
         (name = "items", description = "The catalogue"),
         (name = "events", description = "What people did"),

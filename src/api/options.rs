@@ -48,6 +48,60 @@ impl Default for Limits {
     }
 }
 
+/// The bounds and choices of live sessions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveOptions {
+    /// Connections at a time, sockets and readers together.
+    pub max_connections: usize,
+    /// Connections at a time with one API key; those with its tickets count too.
+    pub connections_per_key: usize,
+    /// Connections at a time of one person who has a token.
+    pub connections_per_user: usize,
+    /// Frames of a connection that are looked at in a second; of those between, the latest counts.
+    pub max_frames_per_s: f64,
+    /// Lists pushed to a connection in a second.
+    pub max_pushes_per_s: f64,
+    /// Messages in a second, on average; twice as many may come at once.
+    pub max_messages_per_s: u32,
+    /// Lists are pushed when an item has moved by so many places, unless the client says otherwise.
+    pub rank_change: usize,
+    /// Lists are pushed when a probability has changed by this share of the larger one.
+    pub probability_change: f64,
+    /// Lists are made anew after so long even if nothing is heard.
+    pub refresh: Duration,
+    /// Time between pings.
+    pub heartbeat: Duration,
+    /// A client of which nothing is heard for so long is given up.
+    pub idle: Duration,
+    /// A client that does not read for so long is given up.
+    pub write_timeout: Duration,
+    /// How long a ticket is good.
+    pub ticket_ttl: Duration,
+    /// Tickets at a time; the oldest makes room.
+    pub max_tickets: usize,
+}
+
+impl Default for LiveOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 4_096,
+            connections_per_key: 4_096,
+            connections_per_user: 8,
+            max_frames_per_s: 4.0,
+            max_pushes_per_s: 4.0,
+            max_messages_per_s: 40,
+            rank_change: 1,
+            probability_change: 0.2,
+            refresh: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(20),
+            idle: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(10),
+            ticket_ttl: Duration::from_secs(30),
+            max_tickets: 10_000,
+        }
+    }
+}
+
 /// Which web pages of other origins may read answers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CorsOrigins {
@@ -65,6 +119,8 @@ pub enum CorsOrigins {
 pub struct ApiOptions {
     /// The bounds of bodies and lists.
     pub limits: Limits,
+    /// Live sessions.
+    pub live: LiveOptions,
     /// How long a request may take from its head to its answer's head.
     pub request_timeout: Duration,
     /// The same for an item batch.
@@ -85,6 +141,7 @@ impl Default for ApiOptions {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
+            live: LiveOptions::default(),
             request_timeout: Duration::from_secs(30),
             batch_timeout: Duration::from_secs(3_600),
             max_in_flight: 1_024,

@@ -78,6 +78,27 @@ pub enum ApiError {
     /// Only those who may administrate may name people by their pseudonyms.
     #[error("`user_key` takes a key with the scope admin; other keys send `user_id`")]
     UserKeyForbidden,
+    /// The session is somebody else's, or not the one that a ticket is for.
+    #[error("this session is not the caller's")]
+    ForeignSession,
+    /// A person who may ask for themselves only has named another one.
+    #[error("only the person whose token or ticket this is can be named")]
+    OtherUser,
+    /// A person's token or ticket opens other routes only.
+    #[error("a person's token or ticket is not for this route; it needs an API key")]
+    PersonForbidden,
+    /// There are as many live connections as there may be.
+    #[error("there are too many live connections")]
+    TooManyConnections,
+    /// The route only speaks WebSocket.
+    #[error("this is a WebSocket; ask for an upgrade over HTTP/1.1")]
+    UpgradeRequired,
+    /// A later connection has taken the place of this one.
+    #[error("a later connection to this session has taken over")]
+    Replaced,
+    /// Nothing was heard of the client for too long.
+    #[error("nothing was heard for too long")]
+    Idle,
     /// The key has asked too often.
     #[error("the rate limit of this key is used up")]
     RateLimited {
@@ -242,6 +263,13 @@ impl ApiError {
             Self::Unauthorized(_) => (S::UNAUTHORIZED, "unauthorized", "Unauthorized"),
             Self::Forbidden { .. } => (S::FORBIDDEN, "forbidden", "Forbidden"),
             Self::UserKeyForbidden => (S::FORBIDDEN, "user_key_needs_admin", "Forbidden"),
+            Self::ForeignSession => (S::FORBIDDEN, "foreign_session", "Forbidden"),
+            Self::OtherUser => (S::FORBIDDEN, "other_user", "Forbidden"),
+            Self::PersonForbidden => (S::FORBIDDEN, "needs_key", "Forbidden"),
+            Self::TooManyConnections => (S::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections"),
+            Self::UpgradeRequired => (S::UPGRADE_REQUIRED, "upgrade_required", "Upgrade required"),
+            Self::Replaced => (S::CONFLICT, "replaced", "Replaced"),
+            Self::Idle => (S::REQUEST_TIMEOUT, "idle", "Idle"),
             Self::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests"),
             Self::Overloaded { .. } => (S::SERVICE_UNAVAILABLE, "busy", "Too busy"),
             Self::NoSuchRoute => (S::NOT_FOUND, "route_not_found", "No such route"),
@@ -277,6 +305,13 @@ impl ApiError {
             | Self::Unauthorized(_)
             | Self::Forbidden { .. }
             | Self::UserKeyForbidden
+            | Self::ForeignSession
+            | Self::OtherUser
+            | Self::PersonForbidden
+            | Self::TooManyConnections
+            | Self::UpgradeRequired
+            | Self::Replaced
+            | Self::Idle
             | Self::RateLimited { .. }
             | Self::Overloaded { .. }
             | Self::NoSuchRoute
@@ -317,6 +352,7 @@ impl ApiError {
             Self::Engine(EngineError::ShuttingDown) | Self::NotReady(_) | Self::Starting(_) => {
                 Some(Duration::from_secs(1))
             }
+            Self::TooManyConnections => Some(Duration::from_secs(5)),
             _ => None,
         }
     }

@@ -7,13 +7,13 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::auth;
+use super::auth::{self, Admits};
 use super::middleware::{TimeLimit, around, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
 use super::routes::operations::OpenApiText;
 use super::routes::{
-    events, export, item_batch, items, learning, operations, recommendations, search, sessions, storage, users,
+    events, export, item_batch, items, learning, live, operations, recommendations, search, sessions, storage, users,
 };
 use super::state::AppState;
 use crate::security::Scope;
@@ -26,7 +26,7 @@ pub fn router(state: AppState) -> Router {
         // Each layer goes around those before it: first the key, then the time.
         let mut routes = group.routes.route_layer(from_fn(time_limit)).route_layer(Extension(TimeLimit(limit)));
         if !group.any_of.is_empty() {
-            routes = routes.route_layer(from_fn_with_state(state.door(group.any_of), auth::check));
+            routes = routes.route_layer(from_fn_with_state(state.door(group.any_of, group.admits), auth::check));
         }
         all = all.merge(routes);
     }
@@ -47,13 +47,15 @@ pub fn openapi() -> OpenApi {
 struct Group {
     /// One of these scopes will do; none means that no key is needed.
     any_of: &'static [Scope],
+    /// Who may take them beside the holders of keys.
+    admits: Admits,
     /// Whether its requests may take as long as a batch.
     slow: bool,
     routes: OpenApiRouter<AppState>,
 }
 
 fn groups() -> Vec<Group> {
-    let group = |any_of, routes| Group { any_of, slow: false, routes };
+    let group = |any_of, routes| Group { any_of, admits: Admits::Keys, slow: false, routes };
     let router = OpenApiRouter::new;
     vec![
         group(
@@ -64,15 +66,22 @@ fn groups() -> Vec<Group> {
                 .routes(routes!(operations::readyz))
                 .routes(routes!(operations::openapi)),
         ),
-        group(
-            &[Scope::Recommend],
-            router()
-                .routes(routes!(recommendations::get_recommendations, recommendations::post_recommendations))
-                .routes(routes!(sessions::post_frame))
-                .routes(routes!(sessions::get_session, sessions::delete_session))
-                .routes(routes!(search::post_search))
-                .routes(routes!(items::similar_items)),
-        ),
+        Group {
+            admits: Admits::Persons,
+            ..group(
+                &[Scope::Recommend],
+                router()
+                    .routes(routes!(recommendations::get_recommendations, recommendations::post_recommendations))
+                    .routes(routes!(sessions::post_frame))
+                    .routes(routes!(sessions::get_session, sessions::delete_session))
+                    .routes(routes!(live::post_ticket)),
+            )
+        },
+        Group {
+            admits: Admits::Tickets,
+            ..group(&[Scope::Recommend], router().routes(routes!(live::open_live)).routes(routes!(live::follow_live)))
+        },
+        group(&[Scope::Recommend], router().routes(routes!(search::post_search)).routes(routes!(items::similar_items))),
         group(
             &[Scope::Recommend, Scope::Ingest],
             router()
@@ -80,13 +89,14 @@ fn groups() -> Vec<Group> {
                 .routes(routes!(items::list_items))
                 .routes(routes!(items::get_image)),
         ),
-        group(
-            &[Scope::Ingest],
-            router()
-                .routes(routes!(items::put_item, items::patch_item, items::delete_item))
-                .routes(routes!(events::post_events)),
-        ),
-        Group { any_of: &[Scope::Ingest], slow: true, routes: router().routes(routes!(item_batch::post_items)) },
+        group(&[Scope::Ingest], router().routes(routes!(items::put_item, items::patch_item, items::delete_item))),
+        Group { admits: Admits::Persons, ..group(&[Scope::Ingest], router().routes(routes!(events::post_events))) },
+        Group {
+            any_of: &[Scope::Ingest],
+            admits: Admits::Keys,
+            slow: true,
+            routes: router().routes(routes!(item_batch::post_items)),
+        },
         group(&[Scope::Metrics], router().routes(routes!(operations::metrics))),
         group(
             &[Scope::Admin],
@@ -100,6 +110,7 @@ fn groups() -> Vec<Group> {
         ),
         Group {
             any_of: &[Scope::Admin],
+            admits: Admits::Keys,
             slow: true,
             routes: router()
                 .routes(routes!(export::export_items))
@@ -172,6 +183,9 @@ mod tests {
             "DELETE /v1/sessions/{session_id}",
             "GET /v1/sessions/{session_id}",
             "POST /v1/sessions/{session_id}/frames",
+            "GET /v1/sessions/{session_id}/live",
+            "GET /v1/sessions/{session_id}/live/events",
+            "POST /v1/sessions/{session_id}/tickets",
             "DELETE /v1/users/{user_id}",
             "GET /v1/users/{user_id}/export",
         ];
@@ -237,6 +251,7 @@ mod tests {
             "ItemWrite",
             "Filter",
             "Condition",
+            "TicketBody",
         ] {
             let schema = &document["components"]["schemas"][name];
             assert_eq!(schema["additionalProperties"], false, "{name}: {schema}");

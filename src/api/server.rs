@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::Service;
 
 use super::connection::{Activity, Patience, Verdict, Watched};
@@ -71,6 +72,17 @@ pub struct Peer {
     pub client_certificate: bool,
 }
 
+/// What a connection that outlives its request (a WebSocket, a stream of events) has to know of the server; in every
+/// request's extensions. Whoever holds it counts as a connection. The default one is of no server: nothing ends it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lifeline {
+    /// Fires when the server drains: say goodbye.
+    pub(super) drain: CancellationToken,
+    /// Fires when the drain's deadline has passed: end at once.
+    pub(super) cut_off: CancellationToken,
+    _held: Option<Arc<(TaskTrackerToken, OwnedSemaphorePermit)>>,
+}
+
 /// How the server ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drained {
@@ -102,7 +114,13 @@ pub async fn serve(
             accepted = accept(&listener, &permits) => accepted,
         };
         let Some((stream, address, permit)) = accepted else { break };
-        tasks.spawn(Arc::clone(&host).connection(stream, address, permit));
+        let lifeline = Lifeline {
+            drain: host.drain.clone(),
+            cut_off: host.cut_off.clone(),
+            // One of both for a connection, however many requests hold it: they count it.
+            _held: Some(Arc::new((tasks.token(), permit))),
+        };
+        tokio::spawn(Arc::clone(&host).connection(stream, address, lifeline));
     }
     // Closes the socket: from here on, load balancers go elsewhere.
     drop(listener);
@@ -149,14 +167,14 @@ struct Host {
 }
 
 impl Host {
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, _permit: OwnedSemaphorePermit) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, lifeline: Lifeline) {
         tokio::select! {
             () = self.cut_off.cancelled() => {}
-            () = self.converse(stream, address) => {}
+            () = self.converse(stream, address, lifeline) => {}
         }
     }
 
-    async fn converse(&self, stream: TcpStream, address: SocketAddr) {
+    async fn converse(&self, stream: TcpStream, address: SocketAddr, lifeline: Lifeline) {
         // Answers are small and complete: waiting for more to send would only add delay.
         let _ = stream.set_nodelay(true);
         let Some(tls) = &self.tls else {
@@ -164,7 +182,7 @@ impl Host {
                 return;
             };
             let peer = Peer { address, tls: false, client_certificate: false };
-            return self.requests(stream, peer, http2).await;
+            return self.requests(stream, peer, http2, lifeline).await;
         };
         let acceptor = TlsAcceptor::from(tls.server_config());
         let Some(handshake) = self.before_drain(self.options.handshake_timeout, acceptor.accept(stream)).await else {
@@ -175,7 +193,8 @@ impl Host {
                 let session = stream.get_ref().1;
                 let http2 = session.alpn_protocol() == Some(b"h2");
                 let client_certificate = session.peer_certificates().is_some();
-                Box::pin(self.requests(stream, Peer { address, tls: true, client_certificate }, http2)).await;
+                let peer = Peer { address, tls: true, client_certificate };
+                Box::pin(self.requests(stream, peer, http2, lifeline)).await;
             }
             Err(error) => tracing::debug!(%error, "no TLS handshake"),
         }
@@ -189,7 +208,13 @@ impl Host {
         }
     }
 
-    async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, peer: Peer, http2: bool) {
+    async fn requests<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        stream: S,
+        peer: Peer,
+        http2: bool,
+        lifeline: Lifeline,
+    ) {
         let patience = Patience { head: self.options.header_read_timeout, silence: self.options.keep_alive };
         let activity = Activity::new(http2, Instant::now());
         let router = self.router.clone();
@@ -197,6 +222,7 @@ impl Host {
         let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
             let in_flight = service_activity.request_started();
             request.extensions_mut().insert(peer);
+            request.extensions_mut().insert(lifeline.clone());
             let answer = router.clone().call(request);
             async move {
                 let answer = answer.await;

@@ -9,12 +9,15 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
-use super::auth::Door;
+use super::auth::{Admits, Door};
+use super::live::Hub;
 use super::options::{ApiOptions, Limits};
 use super::problem::ApiError;
 use crate::domain::{Clock, ItemId, Timestamp, UserId, UserKey};
 use crate::engine::{Engine, EngineError, Readiness};
-use crate::security::{KeyRing, RateLimiter, Receipts, Scope, UserHasher};
+use crate::security::{
+    KeyRing, Principal, RateLimiter, Receipts, Scope, SecurityError, Ticket, Tickets, Tokens, UserHasher,
+};
 use crate::telemetry::Metrics;
 
 /// Patches of the same item wait for each other; two items rarely share a lock.
@@ -29,6 +32,8 @@ pub struct Access {
     pub limiter: Arc<RateLimiter>,
     /// Makes the pseudonyms of users.
     pub hasher: Arc<UserHasher>,
+    /// The tokens of end users, if any are accepted.
+    pub tokens: Option<Arc<Tokens>>,
     /// Signs what was erased.
     pub receipts: Arc<Receipts>,
 }
@@ -43,7 +48,9 @@ pub struct Joined {
     pub(super) options: ApiOptions,
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) hub: Hub,
     access: Access,
+    tickets: Arc<Tickets>,
     started_at: Timestamp,
     /// A patch reads, changes and writes; in between nobody else may patch the same item.
     patches: [Mutex<()>; PATCH_LOCKS],
@@ -65,6 +72,8 @@ impl AppState {
     ) -> Self {
         Self(Arc::new(Joined {
             started_at: clock.now(),
+            hub: Hub::new(options.live.clone(), metrics.clone()),
+            tickets: Arc::new(Tickets::new(options.live.ticket_ttl.as_secs_f64(), options.live.max_tickets)),
             patches: std::array::from_fn(|_| Mutex::new(())),
             readiness: Mutex::new(None),
             exports: Arc::new(Semaphore::new(options.limits.exports)),
@@ -92,9 +101,28 @@ impl AppState {
         self.access.receipts.public_key_jwk()
     }
 
+    /// A ticket with which its holder is `principal`, once.
+    pub(super) fn issue_ticket(&self, principal: Principal) -> Result<Ticket, ApiError> {
+        let ticket = self.tickets.issue(principal, self.clock.now());
+        ticket.map_err(|error: SecurityError| EngineError::Internal(error.to_string()).into())
+    }
+
+    /// Whether somebody who was let in some time ago would still be.
+    pub(super) fn still_good(&self, principal: &Principal) -> bool {
+        let now = self.clock.now();
+        match principal.expires_at() {
+            Some(end) => now < end,
+            None => *principal.key_id() == *Principal::ANONYMOUS || self.access.keys.is_usable(principal.key_id(), now),
+        }
+    }
+
     /// The door of routes for which one of the scopes will do.
-    pub(super) fn door(&self, any_of: &'static [Scope]) -> Door {
+    pub(super) fn door(&self, any_of: &'static [Scope], admits: Admits) -> Door {
         Door {
+            tickets: Arc::clone(&self.tickets),
+            tokens: self.access.tokens.clone(),
+            hasher: Arc::clone(&self.access.hasher),
+            admits,
             keys: Arc::clone(&self.access.keys),
             limiter: Arc::clone(&self.access.limiter),
             metrics: self.metrics.clone(),

@@ -23,12 +23,20 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
     const DAY_S: f64 = 86_400.0;
     const MIB: usize = 1024 * 1024;
     let learning = &s.ranking.learning;
-    let numbers: [(&'static str, f64, RangeInclusive<f64>); 22] = [
+    let numbers: [(&'static str, f64, RangeInclusive<f64>); 30] = [
         ("server.request_timeout_s", s.server.request_timeout_s, 0.1..=3600.0),
         ("server.drain_s", s.server.drain_s, 0.0..=3600.0),
         ("server.tls.reload_check_s", s.server.tls.reload_check_s, 0.0..=DAY_S),
         ("session.ttl_s", s.session.ttl_s, 1.0..=30.0 * DAY_S),
         ("session.near_duplicate_difference", s.session.near_duplicate_difference.into(), 0.0..=1.0),
+        ("security.tokens.leeway_s", s.security.tokens.leeway_s, 0.0..=600.0),
+        ("live.max_frames_per_s", s.live.max_frames_per_s, 0.01..=1000.0),
+        ("live.max_pushes_per_s", s.live.max_pushes_per_s, 0.01..=1000.0),
+        ("live.probability_change", s.live.probability_change, 0.0..=1.0),
+        ("live.refresh_s", s.live.refresh_s, 0.1..=3600.0),
+        ("live.heartbeat_s", s.live.heartbeat_s, 0.05..=3600.0),
+        ("live.write_timeout_s", s.live.write_timeout_s, 0.05..=3600.0),
+        ("live.ticket_ttl_s", s.live.ticket_ttl_s, 0.1..=3600.0),
         ("collab.half_life_days", s.collab.half_life_days, 0.01..=10_000.0),
         ("collab.preference.regularisation", s.collab.preference.regularisation.into(), 1e-6..=1e4),
         ("collab.preference.regularisation_exponent", s.collab.preference.regularisation_exponent.into(), 0.0..=1.0),
@@ -53,7 +61,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 49] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 55] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
@@ -80,6 +88,12 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("session.max_sessions", s.session.max_sessions, 1..=100_000_000),
         ("session.max_items", s.session.max_items, 1..=10_000),
         ("session.max_seen", s.session.max_seen, 1..=100_000),
+        ("live.max_connections", s.live.max_connections, 1..=1_000_000),
+        ("live.connections_per_key", s.live.connections_per_key, 1..=1_000_000),
+        ("live.connections_per_user", s.live.connections_per_user, 1..=1_000_000),
+        ("live.max_messages_per_s", s.live.max_messages_per_s as usize, 1..=100_000),
+        ("live.rank_change", s.live.rank_change, 1..=1000),
+        ("live.max_tickets", s.live.max_tickets, 1..=10_000_000),
         ("collab.sessions", s.collab.sessions, 2..=1 << 28),
         ("collab.recency_sample", s.collab.recency_sample, 1..=100_000),
         ("collab.neighbours", s.collab.neighbours, 1..=100_000),
@@ -202,6 +216,9 @@ fn check_tls(s: &Settings, complaints: &mut Vec<Complaint>) {
 }
 
 fn check_relations(s: &Settings, complaints: &mut Vec<Complaint>) {
+    if !(s.live.idle_s > s.live.heartbeat_s && s.live.idle_s <= 86_400.0) {
+        complaints.push(("live.idle_s", "must be more than live.heartbeat_s, and at most 86400".into()));
+    }
     if s.ranking.default_count > s.ranking.max_count {
         complaints.push(("ranking.default_count", "must not be more than ranking.max_count".into()));
     }
@@ -216,6 +233,15 @@ fn check_relations(s: &Settings, complaints: &mut Vec<Complaint>) {
     }
     if s.security.user_secret.as_ref().is_some_and(|secret| secret.reveal().chars().count() < 16) {
         complaints.push(("security.user_secret", "must have at least 16 characters".into()));
+    }
+    let tokens = &s.security.tokens;
+    if tokens.jwks_file.is_some() || !tokens.public_keys.is_empty() {
+        for (key, text) in [("security.tokens.issuer", &tokens.issuer), ("security.tokens.audience", &tokens.audience)]
+        {
+            if text.is_empty() {
+                complaints.push((key, "must be set when there are keys of tokens".into()));
+            }
+        }
     }
     if !s.security.sealing_keys.is_empty() && s.security.sealing_key_file.is_some() {
         complaints.push(("security.sealing_key_file", "means nothing when security.sealing_keys is set".into()));

@@ -23,6 +23,8 @@ pub struct Settings {
     pub index: IndexSettings,
     /// Live sessions.
     pub session: SessionSettings,
+    /// Connections to live sessions.
+    pub live: LiveSettings,
     /// What is learned from everybody's events.
     pub collab: CollabSettings,
     /// Lists.
@@ -228,6 +230,40 @@ pub struct SessionSettings {
     pub max_seen: usize,
     /// The difference, 0 to 1, up to which a frame reuses its predecessor's embedding.
     pub near_duplicate_difference: f32,
+}
+
+/// Connections to live sessions.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiveSettings {
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Connections at a time with one key and its tickets.
+    pub connections_per_key: usize,
+    /// Connections at a time of one person.
+    pub connections_per_user: usize,
+    /// Frames of a connection that are looked at in a second.
+    pub max_frames_per_s: f64,
+    /// Lists pushed to a connection in a second.
+    pub max_pushes_per_s: f64,
+    /// Messages of a connection in a second.
+    pub max_messages_per_s: u32,
+    /// Places that an item must move for lists to be pushed.
+    pub rank_change: usize,
+    /// Share by which a probability must change for lists to be pushed.
+    pub probability_change: f64,
+    /// Seconds after which lists are made anew.
+    pub refresh_s: f64,
+    /// Seconds between pings.
+    pub heartbeat_s: f64,
+    /// Seconds of silence after which a client is given up.
+    pub idle_s: f64,
+    /// Seconds for which a client may not read.
+    pub write_timeout_s: f64,
+    /// Seconds for which a ticket is good.
+    pub ticket_ttl_s: f64,
+    /// Tickets at a time.
+    pub max_tickets: usize,
 }
 
 /// What is learned from everybody's events.
@@ -460,6 +496,29 @@ pub struct SecuritySettings {
     /// File with those keys; `None` is the one in the data folder.
     #[serde(deserialize_with = "empty_is_none")]
     pub sealing_key_file: Option<PathBuf>,
+    /// End users' tokens.
+    pub tokens: TokenSettings,
+}
+
+/// End users' tokens.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// A JSON Web Key Set; `None` is none.
+    #[serde(deserialize_with = "empty_is_none")]
+    pub jwks_file: Option<PathBuf>,
+    /// Public keys in PEM.
+    pub public_keys: Vec<PathBuf>,
+    /// What `iss` has to be.
+    pub issuer: String,
+    /// What `aud` has to be or to have.
+    pub audience: String,
+    /// Seconds by which clocks may differ.
+    pub leeway_s: f64,
+    /// The claim with the age in years.
+    pub age_claim: String,
+    /// The claim with the region.
+    pub region_claim: String,
 }
 
 /// A secret that does not print itself.

@@ -81,6 +81,27 @@ impl Engine {
         })
     }
 
+    /// Makes sure that a session is this person's: one that nobody has begun is from now on, one that is somebody else's,
+    /// or nobody's yet, is refused. `false` if it was refused.
+    pub fn claim_session(&self, id: &SessionId, user: UserKey) -> bool {
+        self.parts.live.sessions.with_known(id, self.parts.clock.now(), |session, known| {
+            if !known {
+                session.user = Some(user);
+            }
+            session.user == Some(user)
+        })
+    }
+
+    /// Says that a session is this person's. `false` if it is somebody else's.
+    pub fn give_session(&self, id: &SessionId, user: UserKey) -> bool {
+        self.parts.live.sessions.with(id, self.parts.clock.now(), |session| *session.user.get_or_insert(user) == user)
+    }
+
+    /// Whether a session that goes on is this person's.
+    pub fn session_is_of(&self, id: &SessionId, user: UserKey) -> bool {
+        self.parts.live.sessions.peek(id, self.parts.clock.now(), |session| session.user) == Some(Some(user))
+    }
+
     /// Forgets a live session; its events stay in the log. `false` if there was none.
     pub fn end_session(&self, id: &SessionId) -> bool {
         self.parts.live.sessions.remove(id)

@@ -8,60 +8,11 @@ use arc_swap::ArcSwap;
 
 use super::api_keys::{self, KeyFile, StoredKey};
 use super::private_file::Stamp;
-use super::{RateLimit, Scope, Scopes, SecurityError, from_hex};
+use super::{Principal, Scope, SecurityError, from_hex};
 use crate::domain::Timestamp;
 
 /// The file is looked at no more often than this.
 const CHECK_EVERY_MS: i64 = 1000;
-
-/// Who asks. Cheap to clone.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Principal(Arc<Holder>);
-
-#[derive(Debug, PartialEq)]
-struct Holder {
-    key_id: String,
-    name: String,
-    scopes: Scopes,
-    rate_limit: Option<RateLimit>,
-}
-
-impl Principal {
-    /// Someone without a key who may do everything; for servers that need no keys.
-    pub fn anonymous() -> Self {
-        Self(Arc::new(Holder {
-            key_id: "anonymous".into(),
-            name: "anonymous".into(),
-            scopes: Scopes::all(),
-            rate_limit: None,
-        }))
-    }
-
-    /// The id of the key; it may be logged.
-    pub fn key_id(&self) -> &str {
-        &self.0.key_id
-    }
-
-    /// What the operator calls the key.
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// What the key may be used for.
-    pub fn scopes(&self) -> &Scopes {
-        &self.0.scopes
-    }
-
-    /// The key's own rate limit, if it has one.
-    pub fn rate_limit(&self) -> Option<RateLimit> {
-        self.0.rate_limit
-    }
-
-    /// Refuses a use that the key is not for.
-    pub fn require(&self, scope: Scope) -> Result<(), AuthError> {
-        if self.0.scopes.allow(scope) { Ok(()) } else { Err(AuthError::Forbidden(scope)) }
-    }
-}
 
 /// Why someone may not do what they asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -148,6 +99,13 @@ impl KeyRing {
         Ok(key.principal.clone())
     }
 
+    /// Whether the key of this id could still be used at `now`; for those who were let in some time ago.
+    pub fn is_usable(&self, key_id: &str, now: Timestamp) -> bool {
+        self.follow_file(now);
+        let loaded = self.loaded.load();
+        loaded.keys.get(key_id).is_some_and(|key| !key.revoked && key.expires_at.is_none_or(|end| now < end))
+    }
+
     /// How many keys could be used at `now`.
     pub fn usable_count(&self, now: Timestamp) -> usize {
         self.follow_file(now);
@@ -186,7 +144,7 @@ fn load(file: &KeyFile) -> Result<Loaded, SecurityError> {
         let hash = from_hex(&stored.sha256)
             .ok_or_else(|| SecurityError::bad_file(file.path(), format!("the hash of key {} is none", stored.id)))?;
         let StoredKey { id, name, scopes, expires_at_ms, revoked_at_ms, rate_limit, .. } = stored;
-        let principal = Principal(Arc::new(Holder { key_id: id.clone(), name, scopes, rate_limit }));
+        let principal = Principal::of_key(id.clone(), name, scopes, rate_limit);
         keys.insert(id, Key { hash, expires_at: expires_at_ms, revoked: revoked_at_ms.is_some(), principal });
     }
     Ok(Loaded { stamp, keys })
@@ -201,7 +159,7 @@ fn equal_in_constant_time(a: &[u8; 32], b: &[u8; 32]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::security::NewKey;
+    use crate::security::{NewKey, RateLimit, Scopes};
 
     fn new_key(scope: Scope) -> NewKey {
         NewKey { name: "n".into(), scopes: Scopes::from_iter([scope]), expires_at: None, rate_limit: None }

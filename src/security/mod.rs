@@ -8,25 +8,31 @@
 mod api_keys;
 mod development_certificate;
 mod key_ring;
+mod principal;
 mod private_file;
 mod pseudonym;
 mod rate_limit;
 mod receipt;
 mod scope;
 mod sealing_keys;
+mod tickets;
 mod tls;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 
 pub use api_keys::{ApiKeyInfo, CreatedKey, KeyFile, NewKey};
 pub use development_certificate::{DevelopmentCertificate, ensure_development_certificate};
-pub use key_ring::{AuthError, KeyRing, Principal};
+pub use key_ring::{AuthError, KeyRing};
+pub use principal::{Person, Principal};
 pub use pseudonym::UserHasher;
 pub use rate_limit::{RateLimit, RateLimiter, RetryAfter};
 pub use receipt::{ReceiptError, ReceiptKey, Receipts};
 pub use scope::{Scope, Scopes, UnknownScope};
 pub use sealing_keys::{RotatedKey, SealingKeyInfo, SealingKeys};
+pub use tickets::{Ticket, Tickets};
 pub use tls::{ClientAuth, Tls, TlsOptions};
+pub use tokens::{TokenClaims, TokenError, TokenOptions, Tokens};
 
 /// What can go wrong with keys, secrets and certificates on disk.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -93,6 +93,14 @@ impl SessionTable {
         f(shard.touch(id, now, turn, &self.limits))
     }
 
+    /// The same; `f` also hears whether the session was there before.
+    pub fn with_known<R>(&self, id: &SessionId, now: Timestamp, f: impl FnOnce(&mut LiveSession, bool) -> R) -> R {
+        let mut shard = self.shard(id).lock();
+        let known = shard.by_id.get(id).is_some_and(|entry| !entry.expired(now, self.limits.ttl_s));
+        let turn = self.next_turn.fetch_add(1, Ordering::Relaxed);
+        f(shard.touch(id, now, turn, &self.limits), known)
+    }
+
     /// Calls `f` with the session if it is there; that does not count as activity. As short as for [`with`](Self::with).
     pub fn peek<R>(&self, id: &SessionId, now: Timestamp, f: impl FnOnce(&LiveSession) -> R) -> Option<R> {
         let shard = self.shard(id).lock();

@@ -12,11 +12,12 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::live::LiveFamilies;
 use super::process::{self, ProcessUsage};
 use super::stage::{Stage, StageTimer};
 
 /// From 50 µs to 10 s, close together where a request should be.
-const SECONDS_BUCKETS: [f64; 18] = [
+pub(super) const SECONDS_BUCKETS: [f64; 18] = [
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
@@ -167,16 +168,17 @@ struct Families {
     preference_seconds: Gauge,
     preference_items: IntGauge,
     preference_loss: Gauge,
+    rim: LiveFamilies,
 }
 
 /// Registers one family after the other and keeps the first error.
-struct Registrar {
+pub(super) struct Registrar {
     registry: Registry,
     first_error: Option<prometheus::Error>,
 }
 
 impl Registrar {
-    fn add<C: Collector + Clone + 'static>(&mut self, made: prometheus::Result<C>) -> prometheus::Result<C> {
+    pub(super) fn add<C: Collector + Clone + 'static>(&mut self, made: prometheus::Result<C>) -> prometheus::Result<C> {
         let collector = made?;
         if let Err(e) = self.registry.register(Box::new(collector.clone())) {
             self.first_error.get_or_insert(e);
@@ -184,7 +186,7 @@ impl Registrar {
         Ok(collector)
     }
 
-    fn counter(&mut self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+    pub(super) fn counter(&mut self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
         self.add(IntCounter::new(name, help))
     }
 
@@ -196,7 +198,7 @@ impl Registrar {
         self.add(GaugeVec::new(Opts::new(name, help), &["decisions", "horizon_s"]))
     }
 
-    fn histogram(&mut self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+    pub(super) fn histogram(&mut self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
         self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
     }
 }
@@ -230,6 +232,7 @@ impl Metrics {
             &["result"],
         ))?;
         let families = Families {
+            rim: LiveFamilies::register(&mut add)?,
             decisions: ["opened", "closed", "censored", "dropped"].map(|o| decisions.with_label_values(&[o])),
             trainings: ["adopted", "kept", "failed"].map(|r| trainings.with_label_values(&[r])),
             roll_backs: add
@@ -487,6 +490,10 @@ impl Metrics {
     /// Says whether the service answers requests.
     pub fn set_ready(&self, ready: bool) {
         self.0.ready.set(if ready { 1.0 } else { 0.0 });
+    }
+
+    pub(super) fn live(&self) -> &LiveFamilies {
+        &self.0.rim
     }
 
     fn set_process(&self, usage: ProcessUsage) {

@@ -6,11 +6,12 @@ use http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use crate::api::caller;
 use crate::api::extract;
 use crate::api::problem::{ApiError, Problem};
 use crate::api::state::AppState;
 use crate::api::wire::{EventBody, EventRow, EventsAnswer, EventsBody};
-use crate::domain::Event;
+use crate::domain::{Event, SessionId};
 use crate::engine::EngineError;
 use crate::security::{Principal, Scope};
 use crate::telemetry::EventOutcome;
@@ -55,17 +56,27 @@ pub(in crate::api) async fn post_events(
     }
     let now = state.clock.now();
     let latest = now.plus_seconds(state.options.max_event_lead_s);
-    let read =
-        |(row, value)| EventBody::read(value, &format!("events[{row}]"), now, latest, |user| state.user_key(user));
+    let read = |(row, value)| {
+        let mut event = EventBody::read(value, &format!("events[{row}]"), now, latest, |user| state.user_key(user))?;
+        caller::restrict_event(&state, &principal, &mut event)?;
+        Ok(event)
+    };
     let rows: Vec<Result<Event, ApiError>> = body.events.into_iter().enumerate().map(read).collect();
     let failed = rows.iter().filter(|row| row.is_err()).count();
     state.metrics.count_events(EventOutcome::Rejected, failed as u64);
     if failed == rows.len() {
+        if rows.iter().all(|row| row.as_ref().is_err_and(|error| error.fields().is_empty())) {
+            // No field is at fault: it is who asks.
+            return Err(rows.into_iter().find_map(Result::err).unwrap_or(ApiError::OtherUser));
+        }
         return Err(ApiError::Invalid(rows.into_iter().filter_map(Result::err).flat_map(|e| e.fields()).collect()));
     }
     let good: Vec<Event> = rows.iter().filter_map(|row| row.as_ref().ok().cloned()).collect();
     let accepted = good.len();
+    let mut sessions: Vec<SessionId> = good.iter().map(|event| event.session.clone()).collect();
+    sessions.dedup();
     let mut receipts = state.engine.observe_events(good, wait.unwrap_or(true)).await?.into_iter();
+    sessions.iter().for_each(|session| state.hub.touch(session));
     let mut results = Vec::with_capacity(rows.len());
     for (n, row) in rows.into_iter().enumerate() {
         results.push(match row {

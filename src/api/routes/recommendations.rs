@@ -1,16 +1,18 @@
 //! Recommendations: what somebody will want next.
 
-use axum::Json;
 use axum::extract::{Request, State};
+use axum::{Extension, Json};
 use bytes::Bytes;
 use utoipa::ToSchema;
 
+use crate::api::caller;
 use crate::api::extract::{ContentKind, Query, parse, read_body, read_parts};
 use crate::api::options::Limits;
 use crate::api::problem::{ApiError, FieldError, Problem};
 use crate::api::state::AppState;
 use crate::api::wire::{RecommendAnswer, RecommendBody, RecommendQuery};
 use crate::engine::RecommendRequest;
+use crate::security::Principal;
 
 /// A request with the frames on screen as parts.
 #[derive(ToSchema)]
@@ -30,8 +32,9 @@ pub(in crate::api) struct RecommendUpload {
 pub(in crate::api) async fn get_recommendations(
     State(state): State<AppState>,
     Query(query): Query<RecommendQuery>,
+    Extension(principal): Extension<Principal>,
 ) -> Result<Json<RecommendAnswer>, ApiError> {
-    Ok(Json(state.engine.recommend(request_of(query, &state)?).await?.into()))
+    answer(&state, &principal, request_of(query, &state)?).await
 }
 
 /// The request that a query string makes.
@@ -50,12 +53,28 @@ pub(super) fn request_of(query: RecommendQuery, state: &AppState) -> Result<Reco
         (status = "default", description = "a problem", body = Problem, content_type = "application/problem+json")))]
 pub(in crate::api) async fn post_recommendations(
     State(state): State<AppState>,
+    Extension(principal): Extension<Principal>,
     request: Request,
 ) -> Result<Json<RecommendAnswer>, ApiError> {
     let limits = &state.options.limits;
     let (body, frames) = read(request, limits).await?;
     let request = body.into_request(frames, limits, |user| state.user_key(user))?;
-    Ok(Json(state.engine.recommend(request).await?.into()))
+    answer(&state, &principal, request).await
+}
+
+/// The lists, within what the caller may ask for.
+async fn answer(
+    state: &AppState,
+    principal: &Principal,
+    mut request: RecommendRequest,
+) -> Result<Json<RecommendAnswer>, ApiError> {
+    caller::restrict(state, principal, &mut request)?;
+    let session = request.session.clone().filter(|_| !request.frames.is_empty());
+    let answer = state.engine.recommend(request).await?;
+    if let Some(session) = &session {
+        state.hub.touch(session);
+    }
+    Ok(Json(answer.into()))
 }
 
 async fn read(request: Request, limits: &Limits) -> Result<(RecommendBody, Vec<Bytes>), ApiError> {

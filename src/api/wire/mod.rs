@@ -9,6 +9,7 @@ mod export;
 mod filter;
 mod item;
 mod learning;
+mod live;
 mod recommend;
 mod search;
 mod session;
@@ -23,6 +24,10 @@ pub(super) use export::ExportedEvent;
 pub(super) use filter::FilterBody;
 pub(super) use item::{ItemAnswer, ItemBody, ItemPageAnswer, ItemReceiptAnswer, patched, write_of};
 pub(super) use learning::{ExperimentsAnswer, TrainingAnswer};
+pub(super) use live::{
+    AckAnswer, ClientMessage, FRAME_HEAD_BYTES, HelloAnswer, ListsAnswer, LiveError, LiveQuery, Pace, PlayerAction,
+    PlayerChange, SeenAnswer, ServerMessage, TicketAnswer, TicketBody, read_frame,
+};
 pub(super) use recommend::{FrameAnswer, RecommendAnswer, RecommendBody, RecommendQuery, milliseconds};
 pub(super) use search::{Asked, SearchAnswerBody, SearchBody, SearchQuery, SimilarQuery};
 pub(super) use session::{FrameQuery, FrameReport, SessionAnswer};

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod server;
+pub(crate) mod socket;
 pub(crate) mod world;
 
 use std::future::Future;
