@@ -78,7 +78,9 @@ fn a_click_is_durable_acknowledged_and_changes_the_lists() {
         server.client().tell(&[click("s", world.id(11), now)]).await;
         socket.hear_type("lists").await;
         socket.close().await;
-        let server = server.restart();
+    });
+    let server = server.restart();
+    run(async {
         let known = server.client().get("/v1/sessions/s").await.ok();
         assert_eq!(text(&known["items"][0]["item_id"]), world.id(2), "acknowledged is durable: {known}");
     });
