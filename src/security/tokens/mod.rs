@@ -1,6 +1,6 @@
 //! Which person is this, says somebody whom the operator trusts? End users' tokens: JWTs (RFC 7519) that another service signs.
 //!
-//! A key has one algorithm, which its own type decides: EdDSA for Ed25519, ES256 for P-256, RS256 for RSA. A token whose
+//! A key has one algorithm, which its own type decides: `EdDSA` for Ed25519, ES256 for P-256, RS256 for RSA. A token whose
 //! header names another algorithm than that of its key is refused before anything is computed, so that there is nothing
 //! to confuse; there is no algorithm with a shared secret, and none without a signature. Keys come from a JWKS file
 //! (RFC 7517) and from public keys in PEM; changed files are taken over while the server runs.
