@@ -1,4 +1,4 @@
-//! Do live sessions do what docs/live.md says? Over real WebSockets with TLS, and with clients that misbehave.
+//! Do live sessions do what docs/live.md says? Over real sockets with TLS, and with clients that misbehave.
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
