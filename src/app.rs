@@ -25,9 +25,7 @@ use crate::config::{self, Settings, TlsMode, UserSecret};
 use crate::domain::{Clock, SealingKey, SystemClock, Timestamp, UserId, UserKey};
 use crate::engine::{CandidateLimits, Engine, EngineOptions, LearningOptions, Progress, Recovered, Retention, Step};
 use crate::index::{self, IndexKind, IndexSettings};
-use crate::inference::{
-    Embedder, EmbedderOptions, GpuOptions, InferenceError, Manifest, ManifestError, Provider, runtime,
-};
+use crate::inference::{Choice, Embedder, EmbedderOptions, GpuOptions, Provider, Registry, RegistryError, runtime};
 use crate::ranking::{HazardModel, ModelError};
 use crate::security::{
     self, KeyFile, KeyRing, RateLimit, RateLimiter, Receipts, SealingKeys, SecurityError, Tls, TlsOptions, Tokens,
@@ -79,12 +77,9 @@ pub enum AppError {
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] runtime::RuntimeError),
-    /// The model's manifest or file.
+    /// The models.
     #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    /// The model.
-    #[error(transparent)]
-    Inference(#[from] InferenceError),
+    Models(#[from] RegistryError),
     /// The index.
     #[error("the index cannot be made: {0}")]
     Index(#[from] index::IndexError),
@@ -210,20 +205,23 @@ impl Prepared {
         begin(Step::Model)?;
         let located = runtime::find(settings.inference.runtime_path.as_deref())?;
         runtime::load(&located)?;
-        let embedder = Embedder::start(load_manifest(settings)?, embedder_options(settings))?;
-        for report in embedder.providers() {
+        let note = settings.data_dir.join("models.json");
+        let folder = settings.inference.models_dir.clone();
+        let (registry, ensemble) = Registry::open(folder, note, embedder_options(settings), choices(settings))?;
+        for report in ensemble.embedders().iter().flat_map(Embedder::providers) {
             tracing::info!(provider = report.provider.name(), outcome = ?report.outcome, "execution provider");
         }
-        metrics.set_build(embedder.model_id(), &format!("1.{}", located.minor_version));
+        let runtime_version = format!("1.{}", located.minor_version);
+        metrics.set_build(ensemble.id(), &runtime_version);
 
         begin(Step::Database)?;
         let sealing = Sealing::of(settings);
         let keys = sealing.load(&settings.data_dir, rim.clock.now())?;
         let store = Store::open(&settings.data_dir, &keys, store_options(settings, &rim.clock, Some(metrics)))?;
-        let vectors = index::open_saved(&index_settings(settings, embedder.dims()), &index_file(settings))?;
-        let options = engine_options(settings, hazard_model, learning);
+        let vectors = index::open_saved(&index_settings(settings, ensemble.dims()), &index_file(settings))?;
+        let options = EngineOptions { runtime_version, ..engine_options(settings, hazard_model, learning) };
         let (engine, recovered) =
-            Engine::start(options, rim.clock.clone(), metrics.clone(), store, embedder, vectors, progress)?;
+            Engine::start(options, rim.clock.clone(), metrics.clone(), store, (registry, ensemble), vectors, progress)?;
         let engine = Arc::new(engine);
         let upkeep = Upkeep::start(engine.clone(), sealing).map_err(AppError::Thread)?;
         Ok(App { rim, engine, recovered, upkeep })
@@ -313,7 +311,7 @@ pub fn plain_store_options(settings: &Settings) -> StoreOptions {
 }
 
 /// The threads that tend the engine: one for what is done every second, and one each for the index, for what comes of
-/// answers and for tastes, which may be busy for minutes.
+/// answers, for tastes and for models that take over, which may be busy for minutes.
 #[derive(Debug)]
 struct Upkeep {
     stop: Arc<AtomicBool>,
@@ -323,10 +321,11 @@ struct Upkeep {
 impl Upkeep {
     fn start(engine: Arc<Engine>, sealing: Sealing) -> io::Result<Self> {
         let mut upkeep = Self { stop: Arc::new(AtomicBool::new(false)), threads: Vec::new() };
-        let (indexed, learning, tasting) = (engine.clone(), engine.clone(), engine.clone());
+        let (indexed, learning, tasting, looking) = (engine.clone(), engine.clone(), engine.clone(), engine.clone());
         upkeep.every_second("upnext-index", move |stop| indexed.tend_index(stop))?;
         upkeep.every_second("upnext-learning", move |_| learning.learn())?;
         upkeep.every_second("upnext-taste", move |stop| tasting.tend_preference(stop))?;
+        upkeep.every_second("upnext-models", move |stop| looking.tend_models(stop))?;
         upkeep.every_second("upnext-upkeep", move |stop| {
             sealing.follow(&engine);
             engine.tend(stop);
@@ -395,17 +394,15 @@ fn tls_options(settings: &Settings, clock: &dyn Clock) -> Result<Option<TlsOptio
     Ok(Some(TlsOptions { cert, key, client_ca }))
 }
 
-/// The model of this name in the models folder; a built-in one needs no folder.
-fn load_manifest(settings: &Settings) -> Result<Manifest, ManifestError> {
+/// The models that the settings ask for.
+fn choices(settings: &Settings) -> Vec<Choice> {
     let inference = &settings.inference;
-    let file = inference.models_dir.join(format!("{}.toml", inference.model));
-    if file.exists() {
-        return Manifest::load(&file);
-    }
-    Manifest::builtin_named(&inference.model).unwrap_or_else(|| Manifest::load(&file))
+    let first = Choice { name: inference.model.clone(), weight: 1.0 };
+    let others = inference.also.iter().map(|also| Choice { name: also.name.clone(), weight: also.weight });
+    std::iter::once(first).chain(others).collect()
 }
 
-fn embedder_options(settings: &Settings) -> EmbedderOptions {
+pub(crate) fn embedder_options(settings: &Settings) -> EmbedderOptions {
     let inference = &settings.inference;
     let provider = |p: &config::Provider| match p {
         config::Provider::Cpu => Provider::Cpu,
@@ -533,6 +530,8 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
         },
         max_frames: vision.max_images,
         max_search_results: ranking.max_count,
+        index: index_settings(settings, 1),
+        runtime_version: String::new(),
         index_file: Some(index_file(settings)),
         checkpoint_every_s: settings.store.checkpoint_every_s,
         retention: Retention {

@@ -13,7 +13,8 @@ use super::openapi::Document;
 use super::problem::ApiError;
 use super::routes::operations::OpenApiText;
 use super::routes::{
-    events, export, item_batch, items, learning, live, operations, recommendations, search, sessions, storage, users,
+    events, export, item_batch, items, learning, live, models, operations, recommendations, search, sessions, storage,
+    users,
 };
 use super::state::AppState;
 use crate::security::Scope;
@@ -118,7 +119,10 @@ fn groups() -> Vec<Group> {
                 .routes(routes!(export::export_user))
                 .routes(routes!(storage::list_snapshots, storage::create_snapshot))
                 .routes(routes!(storage::verify_snapshot))
-                .routes(routes!(storage::rewrite_store)),
+                .routes(routes!(storage::rewrite_store))
+                .routes(routes!(models::get_models))
+                .routes(routes!(models::activate_models))
+                .routes(routes!(models::rollback_models)),
         },
     ]
 }
@@ -157,6 +161,9 @@ mod tests {
             "GET /openapi.json",
             "GET /readyz",
             "GET /v1/admin/experiments",
+            "GET /v1/admin/models",
+            "POST /v1/admin/models/activate",
+            "POST /v1/admin/models/rollback",
             "GET /v1/admin/receipt-key",
             "GET /v1/admin/snapshots",
             "POST /v1/admin/snapshots",
@@ -244,6 +251,7 @@ mod tests {
         let document = document();
         for name in [
             "RecommendRequest",
+            "ModelsRequest",
             "SearchRequest",
             "SearchExample",
             "EventsRequest",

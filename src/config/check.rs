@@ -149,9 +149,17 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
 fn check_lists(s: &Settings, complaints: &mut Vec<Complaint>) {
     let inference = &s.inference;
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if inference.model.is_empty() || inference.model.starts_with('.') || !inference.model.chars().all(plain) {
-        let reason = "must be the name of a manifest: letters, digits, `-`, `_`, `.`";
+    let is_name = |name: &str| !name.is_empty() && !name.starts_with('.') && name.chars().all(plain);
+    let reason = "must be the name of a manifest: letters, digits, `-`, `_`, `.`";
+    if !is_name(&inference.model) {
         complaints.push(("inference.model", reason.into()));
+    }
+    let also: Vec<&str> = inference.also.iter().map(|also| also.name.as_str()).collect();
+    let twice = |n: usize| also[n] == inference.model || also[..n].contains(&also[n]);
+    if also.len() > 3 || (0..also.len()).any(twice) {
+        complaints.push(("inference.also", "must name at most 3 further models, and none twice".into()));
+    } else if !also.iter().all(|name| is_name(name)) {
+        complaints.push(("inference.also", reason.into()));
     }
     let providers = &inference.providers;
     if providers.is_empty() || (1..providers.len()).any(|i| providers[..i].contains(&providers[i])) {
@@ -342,6 +350,9 @@ mod tests {
             "server.cors_origins=https://a.example/path",
             "inference.model=",
             "inference.model=../elsewhere",
+            "inference.also=efficientnet-lite0",
+            "inference.also=../elsewhere:2",
+            "inference.also=other:0",
             "inference.providers=",
             "inference.providers=cpu,cpu",
             "collab.trending_half_lives_min=5,4,3",

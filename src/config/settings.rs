@@ -138,6 +138,8 @@ pub struct VisionSettings {
 pub struct InferenceSettings {
     /// Name of the model's manifest.
     pub model: String,
+    /// Models that look at every picture too, at most 3.
+    pub also: Vec<AlsoModel>,
     /// The folder with the manifests and their models.
     pub models_dir: PathBuf,
     /// ONNX Runtime's library; `None` looks for it.
@@ -172,6 +174,28 @@ pub struct GpuSettings {
     /// Where TensorRT keeps what it has compiled; `None` for a folder in the data folder.
     #[serde(deserialize_with = "empty_is_none")]
     pub cache_dir: Option<PathBuf>,
+}
+
+/// A model beside the first one: `name` or `name:weight` in the settings.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AlsoModel {
+    /// Name of its manifest.
+    pub name: String,
+    /// What it counts where the first one counts 1.
+    pub weight: f32,
+}
+
+impl TryFrom<String> for AlsoModel {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let (name, weight) = text.split_once(':').unwrap_or((&text, "1"));
+        match weight.trim().parse() {
+            Ok(weight) if (1e-3..=1e3).contains(&weight) => Ok(Self { name: name.trim().to_owned(), weight }),
+            Ok(_) | Err(_) => Err(format!("`{text}` must be `name` or `name:weight` with a weight from 0.001 to 1000")),
+        }
+    }
 }
 
 /// What runs a model.

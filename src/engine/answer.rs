@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Takeover;
 use crate::domain::{Item, ItemId, Motion, Timestamp};
 
 /// Three ranked lists (one for each horizon) and what they rest on.
@@ -199,8 +200,10 @@ pub struct Readiness {
     pub ready: bool,
     /// What is wrong, if anything.
     pub problem: Option<String>,
-    /// The embedding model, as `name@hash`.
+    /// The embedding model, as `name@hash`; several with their weights.
     pub model: String,
+    /// The models that are to take over, and how far they are.
+    pub coming: Option<Takeover>,
     /// The execution provider that runs it, for example `cpu`.
     pub provider: String,
     /// How long the check's inference took.

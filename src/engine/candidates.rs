@@ -10,6 +10,7 @@ use roaring::RoaringBitmap;
 use rustc_hash::FxHashSet;
 
 use super::catalogue::Catalogue;
+use super::gallery::{Gaze, Turned};
 use super::live::Live;
 use super::parts::CandidateLimits;
 use crate::collab::{
@@ -49,6 +50,8 @@ pub(super) struct Situation<'a> {
     pub(super) position_s: Option<f64>,
     pub(super) region: Option<&'a str>,
     pub(super) trajectory: &'a Trajectory,
+    /// The models that the trajectory is of, and what they have seen.
+    pub(super) gaze: Gaze<'a>,
     /// Only these may be answered; `None` for all.
     pub(super) allowed: Option<&'a RoaringBitmap>,
     /// These may not.
@@ -276,14 +279,15 @@ impl Gathering<'_> {
     }
 
     fn neighbours(&self, queries: &[Embedding], limit: usize, best: &mut Vec<Scored>) -> bool {
-        let slices: Vec<&[f32]> = queries.iter().map(Embedding::as_slice).collect();
+        let queries: Vec<Turned> = queries.iter().filter_map(|query| self.situation.gaze.turn(query)).collect();
+        let slices: Vec<&[f32]> = queries.iter().map(|query| query.vector.as_slice()).collect();
         let options = SearchOptions {
             limit,
             allowed: self.situation.allowed,
             excluded: Some(self.situation.excluded),
             ..SearchOptions::default()
         };
-        match self.live.vectors.search_many(&slices, &options) {
+        match self.situation.gaze.gallery.vectors.search_many(&slices, &options) {
             Ok(found) => {
                 best.extend(found.into_iter().flatten());
                 true
@@ -367,9 +371,9 @@ impl Gathering<'_> {
                 .position(|&(seen, _)| seen == item)
                 .map(|steps| u32::try_from(steps).unwrap_or(u32::MAX));
         }
-        if let Some(last) = self.situation.trajectory.last() {
-            let likeness = Likeness::new(last, self.situation.trajectory, horizons);
-            self.live.vectors.liken(&items, &likeness.queries(), &mut |place, cosines| {
+        let gaze = self.situation.gaze;
+        if let Some(likeness) = Likeness::new(gaze, self.situation.trajectory, horizons) {
+            gaze.gallery.vectors.liken(&items, &likeness.queries(), &mut |place, cosines| {
                 if let Some(candidate) = candidates.get_mut(place) {
                     likeness.describe(candidate, cosines);
                 }
@@ -404,7 +408,7 @@ impl Gathering<'_> {
 /// What the frames look like, to be compared with many items. Early in a scene most of it is the same, which is compared
 /// once.
 struct Likeness {
-    distinct: Vec<Embedding>,
+    distinct: Vec<Turned>,
     /// Where among them the last frame is, and the rest, as far as it is known.
     last: usize,
     scene: Option<usize>,
@@ -414,31 +418,32 @@ struct Likeness {
 }
 
 impl Likeness {
-    fn new(last: &Embedding, trajectory: &Trajectory, horizons: &Horizons) -> Self {
-        let mut distinct: Vec<Embedding> = Vec::with_capacity(4 + horizons.count());
+    /// `None` before the first frame, and if the models that count say nothing of it.
+    fn new(gaze: Gaze<'_>, trajectory: &Trajectory, horizons: &Horizons) -> Option<Self> {
+        let mut distinct: Vec<Turned> = Vec::with_capacity(4 + horizons.count());
         let mut place = |vector: Embedding| {
-            distinct.iter().position(|known| *known == vector).unwrap_or_else(|| {
-                distinct.push(vector);
+            let turned = gaze.turn(&vector)?;
+            Some(distinct.iter().position(|known| known.vector == turned.vector).unwrap_or_else(|| {
+                distinct.push(turned);
                 distinct.len() - 1
-            })
+            }))
         };
-        Self {
-            last: place(last.clone()),
-            scene: trajectory.scene_mean().map(&mut place),
-            fast: trajectory.fast_mean().map(&mut place),
-            slow: trajectory.slow_mean().map(&mut place),
-            ahead: horizons.seconds().iter().map(|&h| trajectory.extrapolate(f64::from(h)).map(&mut place)).collect(),
-            distinct,
-        }
+        let last = place(trajectory.last()?.clone())?;
+        let scene = trajectory.scene_mean().and_then(&mut place);
+        let fast = trajectory.fast_mean().and_then(&mut place);
+        let slow = trajectory.slow_mean().and_then(&mut place);
+        let ahead = horizons.seconds().iter().map(|&h| trajectory.extrapolate(f64::from(h)).and_then(&mut place));
+        Some(Self { last, scene, fast, slow, ahead: ahead.collect(), distinct })
     }
 
     fn queries(&self) -> Vec<&Embedding> {
-        self.distinct.iter().collect()
+        self.distinct.iter().map(|turned| &turned.vector).collect()
     }
 
     /// Takes in the cosines of an item's nearest picture with each of the [`queries`](Self::queries).
     fn describe(&self, candidate: &mut Candidate, cosines: &[f32]) {
-        let of = |place: Option<usize>| place.and_then(|place| cosines.get(place)).copied().unwrap_or(0.0);
+        let similarity = |place: usize| Some((cosines.get(place)? * self.distinct.get(place)?.scale).clamp(-1.0, 1.0));
+        let of = |place: Option<usize>| place.and_then(similarity).unwrap_or(0.0);
         candidate.visual = Some(of(Some(self.last)));
         let mut trajectory = TrajectoryCosines {
             scene: of(self.scene),

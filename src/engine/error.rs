@@ -74,6 +74,9 @@ pub enum EngineError {
     /// The service is stopping.
     #[error("the service is shutting down")]
     ShuttingDown,
+    /// Models cannot be used; those in use stay.
+    #[error("{0}")]
+    ModelRefused(String),
     /// There is no snapshot of this name.
     #[error("there is no snapshot `{0}`")]
     UnknownSnapshot(String),
@@ -102,6 +105,7 @@ impl EngineError {
             | Self::UnknownSession
             | Self::ItemWithoutImage(_)
             | Self::UnknownSnapshot(_)
+            | Self::ModelRefused(_)
             | Self::Snapshot(_)
             | Self::Internal(_)) => Self::Internal(other.to_string()),
         }

@@ -1,6 +1,6 @@
 //! How does an item get into the catalogue? Pictures are looked at first, then the record is made durable, then applied.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -12,6 +12,7 @@ use super::task::{detached, queued};
 use super::{Engine, EngineError, ImageView, ItemPage, ItemReceipt, ItemView, ItemWrite};
 use crate::domain::ItemId;
 use crate::index::MAX_VECTORS_PER_ITEM;
+use crate::inference::Embedder;
 use crate::store::{ImageRecord, ItemRecord};
 use crate::telemetry::ItemOutcome;
 
@@ -110,19 +111,25 @@ impl Engine {
             let reason = format!("an item has at most {MAX_VECTORS_PER_ITEM} images, these are {}", files.len());
             return Err(EngineError::Invalid { field: "image", reason });
         }
-        let model = self.parts.eyes.embedder.model_id();
+        let models = self.parts.live.models();
+        let models = &models;
         let portraits = files.into_iter().enumerate().map(|(n, file)| async move {
             let mut sha256 = [0; 32];
             sha256.copy_from_slice(digest(&SHA256, &file).as_ref());
-            if let Some(known) = old.iter().find(|o| o.sha256 == sha256 && o.embeddings.contains_key(model)) {
+            let known = old.iter().find(|known| known.sha256 == sha256);
+            let has_seen = |model: &Embedder| known.is_some_and(|k| k.embeddings.contains_key(model.model_id()));
+            let missing: Vec<Embedder> = models.iter().filter(|model| !has_seen(model)).cloned().collect();
+            if let Some(known) = known.filter(|_| missing.is_empty()) {
                 return Ok(known.clone());
             }
-            let portrait = self.parts.eyes.portray(file, &format!("image[{n}]")).await?;
+            let portrait = self.parts.eyes.portray(file, &format!("image[{n}]"), &missing).await?;
+            let mut embeddings = known.map(|known| known.embeddings.clone()).unwrap_or_default();
+            embeddings.extend(portrait.embeddings);
             Ok::<_, EngineError>(ImageRecord {
                 sha256,
                 width: portrait.width,
                 height: portrait.height,
-                embeddings: BTreeMap::from([(model.to_owned(), portrait.embedding)]),
+                embeddings,
                 thumbnail: portrait.thumbnail,
             })
         });

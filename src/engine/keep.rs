@@ -18,6 +18,8 @@ const COLLAB: &str = "collab";
 const SESSIONS: &str = "sessions";
 /// Absent in checkpoints of older versions.
 const RANKING: &str = "ranking";
+/// The id of the models in use. Not in checkpoints of earlier versions.
+const MODELS: &str = "models";
 /// Not in checkpoints of earlier versions, which are used nonetheless.
 const PREFERENCE: &str = "preference";
 
@@ -65,6 +67,8 @@ pub(super) struct Restored {
     pub(super) collab: Collab,
     pub(super) sessions: SessionTable,
     pub(super) ranking: Option<Vec<u8>>,
+    /// The id of the models that were in use, as far as that is known.
+    pub(super) models: Option<String>,
 }
 
 /// The newest checkpoint that can be used, if there is any; others are set aside.
@@ -72,6 +76,7 @@ pub(super) fn load(store: &Store, options: &EngineOptions) -> Result<Option<Rest
     while let Some(Checkpoint { sequence, mut sections }) = store.load_checkpoint()? {
         let ranking = sections.remove(RANKING);
         let preference = sections.remove(PREFERENCE);
+        let models = sections.remove(MODELS).and_then(|bytes| String::from_utf8(bytes).ok());
         let mut section = |name: &str| sections.remove(name).ok_or_else(|| format!("it has no section `{name}`"));
         let restored = (|| {
             let catalogue =
@@ -84,7 +89,7 @@ pub(super) fn load(store: &Store, options: &EngineOptions) -> Result<Option<Rest
             }
             let sessions =
                 SessionTable::load(options.session_limits, items, &section(SESSIONS)?).map_err(|e| e.to_string())?;
-            Ok::<_, String>(Restored { sequence, catalogue, collab, sessions, ranking })
+            Ok::<_, String>(Restored { sequence, catalogue, collab, sessions, ranking, models })
         })();
         match restored {
             Ok(restored) => return Ok(Some(restored)),
@@ -152,6 +157,7 @@ impl Parts {
                 (SESSIONS, self.live.sessions.save()),
                 (RANKING, self.learning.save()),
                 (PREFERENCE, self.live.collab.preference.save()),
+                (MODELS, self.live.gallery().ensemble.id().into()),
             ];
             Some(Checkpoint { sequence, sections: sections.map(|(name, bytes)| (name.to_owned(), bytes)).into() })
         });

@@ -29,6 +29,7 @@ use self::explore::Explorer;
 pub use self::report::{ArmReport, ExperimentReport, HorizonReport, LearningReport, Spread, TrainingRun};
 use self::student::Student;
 use super::candidates::{Situation, gather};
+use super::gallery::Gaze;
 use super::live::session_key;
 use super::parts::{CandidateLimits, Parts};
 use crate::domain::{Event, Filter, ItemNo, Timestamp, UserKey};
@@ -297,7 +298,7 @@ impl Parts {
         if self.options.exclude_seen {
             excluded.extend(view.iter().flat_map(|view| view.seen.iter().map(|no| no.0)));
         }
-        let predictor = self.learning.running.load_full();
+        let (predictor, gallery) = (self.learning.running.load_full(), self.live.gallery());
         let horizons = predictor.model.schema().horizons();
         let situation = Situation {
             now: at,
@@ -308,6 +309,7 @@ impl Parts {
             position_s: None,
             region: region.as_deref(),
             trajectory: &Trajectory::default(),
+            gaze: Gaze { gallery: &gallery, weights: None },
             allowed: allowed.as_ref(),
             excluded: &excluded,
             deadline: Instant::now() + self.options.default_deadline,

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::RwLock;
 
 use super::applier::Change;
 use super::catalogue::{Catalogue, Entry, Portrayed};
+use super::gallery::Gallery;
 use super::keep::Restored;
 use super::parts::EngineOptions;
 use crate::collab::{Collab, Engagement, ItemFeatures, Signal};
-use crate::domain::{Embedding, Event, ItemId, ItemNo, SessionId, Timestamp};
-use crate::index::{AttributeIndex, TextIndex, VectorIndex};
+use crate::domain::{Event, ItemId, ItemNo, SessionId, Timestamp};
+use crate::index::{AttributeIndex, TextIndex};
+use crate::inference::Embedder;
 use crate::session::{LiveSession, SessionTable};
 use crate::store::ItemRecord;
 
@@ -22,23 +25,19 @@ pub(super) struct Live {
     pub(super) catalogue: RwLock<Catalogue>,
     pub(super) attributes: AttributeIndex,
     pub(super) text: RwLock<TextIndex>,
-    pub(super) vectors: Arc<dyn VectorIndex>,
+    /// The models in use and what they have seen. Exchanged while no change of the log is applied.
+    gallery: ArcSwap<Gallery>,
+    /// The models that are to take over once they have seen everything.
+    coming: ArcSwapOption<Gallery>,
     pub(super) sessions: SessionTable,
     pub(super) collab: Collab,
     /// The newest items, newest first; at most [`NEWEST`].
     pub(super) newest: RwLock<Newest>,
-    /// The model whose embeddings `vectors` holds.
-    pub(super) model_id: String,
 }
 
 impl Live {
     /// Nothing yet, or what a checkpoint brings back; the items are to come.
-    pub(super) fn new(
-        options: &EngineOptions,
-        vectors: Arc<dyn VectorIndex>,
-        model_id: &str,
-        restored: Option<Restored>,
-    ) -> Self {
+    pub(super) fn new(options: &EngineOptions, gallery: Gallery, restored: Option<Restored>) -> Self {
         let (catalogue, collab, sessions) = match restored {
             Some(Restored { catalogue, collab, sessions, .. }) => (catalogue, collab, sessions),
             None => (
@@ -51,12 +50,45 @@ impl Live {
             catalogue: RwLock::new(catalogue),
             attributes: AttributeIndex::new(),
             text: RwLock::new(TextIndex::default()),
-            vectors,
+            gallery: ArcSwap::from_pointee(gallery),
+            coming: ArcSwapOption::empty(),
             sessions,
             collab,
             newest: RwLock::new(Newest::default()),
-            model_id: model_id.to_owned(),
         }
+    }
+
+    /// The models in use and what they have seen, to be used from the beginning of a request to its end.
+    pub(super) fn gallery(&self) -> Arc<Gallery> {
+        self.gallery.load_full()
+    }
+
+    /// The models that are to take over.
+    pub(super) fn coming(&self) -> Option<Arc<Gallery>> {
+        self.coming.load_full()
+    }
+
+    /// The models that look at new pictures: those in use, and those that are to take over.
+    pub(super) fn models(&self) -> Vec<Embedder> {
+        let (gallery, coming) = (self.gallery(), self.coming());
+        let mut models = gallery.ensemble.embedders().to_vec();
+        for model in coming.iter().flat_map(|coming| coming.ensemble.embedders()) {
+            if models.iter().all(|other| other.model_id() != model.model_id()) {
+                models.push(model.clone());
+            }
+        }
+        models
+    }
+
+    /// From here on changes of the log reach `coming` too.
+    pub(super) fn expect(&self, coming: Option<Arc<Gallery>>) {
+        self.coming.store(coming);
+    }
+
+    /// Puts what was coming in the place of what is there, which it returns. To be called while nothing is applied.
+    pub(super) fn exchange(&self) -> Option<Arc<Gallery>> {
+        let coming = self.coming.swap(None)?;
+        Some(self.gallery.swap(coming))
     }
 
     /// Applies one change of the log.
@@ -74,12 +106,9 @@ impl Live {
             tracing::error!(item = %record.item.id, "no number is left for this item; raise index.max_items");
             return;
         };
-        let vectors: Vec<Embedding> =
-            record.images.iter().filter_map(|image| image.embeddings.get(&self.model_id).cloned()).collect();
-        if vectors.is_empty() {
-            self.vectors.remove(no);
-        } else if let Err(error) = self.vectors.upsert(no, &vectors) {
-            tracing::error!(item = %record.item.id, %error, "the item's images cannot be indexed");
+        let vectors = self.gallery.load().take_in(no, &record);
+        if let Some(coming) = &*self.coming.load() {
+            coming.take_in(no, &record);
         }
         self.text.write().upsert(no, &record.item);
         self.attributes.upsert(no, &record.item);
@@ -95,6 +124,13 @@ impl Live {
         self.catalogue.write().put(no, entry);
         // Only then, so that a training that is under way finds what it is told of.
         self.collab.preference.describe_item(no, || ItemFeatures::of(&item, &vectors));
+    }
+
+    /// The number of an item whose pictures in the catalogue are those of `record`.
+    pub(super) fn number_if_same(&self, record: &ItemRecord) -> Option<ItemNo> {
+        let catalogue = self.catalogue.read();
+        let (no, entry) = catalogue.find(&record.item.id)?;
+        entry.images.iter().map(|own| own.sha256).eq(record.images.iter().map(|image| image.sha256)).then_some(no)
     }
 
     /// Gives an item its number, whose contents are to come.
@@ -113,7 +149,10 @@ impl Live {
         self.attributes.remove(no);
         self.newest.write().remove(no);
         self.text.write().remove(no);
-        self.vectors.remove(no);
+        self.gallery.load().forget(no);
+        if let Some(coming) = &*self.coming.load() {
+            coming.forget(no);
+        }
         self.collab.forget_item(no);
     }
 
@@ -145,10 +184,10 @@ impl Live {
         }
     }
 
-    /// What an item looks like and is called, if it is in the catalogue.
-    pub(super) fn features_of(&self, no: ItemNo) -> Option<ItemFeatures> {
+    /// What an item looks like to the models of `gallery` and is called, if it is in the catalogue.
+    pub(super) fn features_of(&self, gallery: &Gallery, no: ItemNo) -> Option<ItemFeatures> {
         let item = self.catalogue.read().entry(no)?.item.clone();
-        Some(ItemFeatures::of(&item, &self.vectors.get(no)))
+        Some(ItemFeatures::of(&item, &gallery.vectors.get(no)))
     }
 
     /// Takes an event into its session; returns the engagements before it, if it is one itself, and the session's region.

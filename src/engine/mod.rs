@@ -3,6 +3,7 @@
 //! - [`Engine::recommend`]: frames and history in, a ranked list for each horizon out;
 //! - [`Engine::observe_events`], [`Engine::observe_frame`]: what happens is learned at once;
 //! - [`Engine::put_item`], [`Engine::delete_item`], [`Engine::search`]: the catalogue and its images.
+//! - [`Engine::activate_models`], [`Engine::roll_models_back`]: other models take over, once they have seen the catalogue;
 //! - [`Engine::erase_user`], [`Engine::events_of`]: a person is forgotten, or told what is known of them.
 //!
 //! The rule that it alone owns: *append, then apply; on start, checkpoint then replay*. What is acknowledged is in the log first, and
@@ -15,10 +16,12 @@ mod catalogue;
 mod erase;
 mod error;
 mod export;
+mod gallery;
 mod ingest;
 mod keep;
 mod learn;
 mod live;
+mod models;
 mod observe;
 mod parts;
 mod preference;
@@ -49,6 +52,7 @@ pub use keep::Retention;
 pub use learn::{
     ArmOptions, ArmReport, ExperimentReport, HorizonReport, LearningOptions, LearningReport, Spread, TrainingRun,
 };
+pub use models::{AboutModel, ListedModel, ModelUse, ModelsReport, Takeover};
 pub use parts::{CandidateLimits, EngineOptions};
 pub use recover::{Progress, Recovered, Step};
 pub use request::{
@@ -58,14 +62,17 @@ pub use request::{
 pub use storage::Rewritten;
 
 use self::applier::Applier;
+use self::gallery::Gallery;
 use self::keep::Kept;
 use self::learn::Learning;
 use self::live::Live;
+use self::models::Models;
 use self::parts::Parts;
 use self::see::{Eyes, KnownPictures};
 use crate::domain::Clock;
 use crate::index::{Upkeep, VectorIndex};
-use crate::inference::{Embedder, Priority};
+pub use crate::inference::{Choice, MAX_MODELS};
+use crate::inference::{Embedder, Ensemble, Priority, Registry};
 pub use crate::store::{SnapshotInfo, Verified};
 use crate::store::{Store, StoreError};
 use crate::telemetry::{Metrics, Queue, Sizes};
@@ -84,7 +91,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         store: Store,
-        embedder: Embedder,
+        (registry, ensemble): (Registry, Ensemble),
         vectors: Arc<dyn VectorIndex>,
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
     ) -> Result<(Self, Recovered), StoreError> {
@@ -96,7 +103,12 @@ impl Engine {
         let ranking = restored.as_mut().and_then(|restored| restored.ranking.take());
         let learning =
             Learning::new(options.learning.clone(), &options.hazard_model, metrics.clone(), ranking.as_deref());
-        let live = Live::new(&options, vectors, embedder.model_id(), restored);
+        let other_models = restored.as_mut().and_then(|restored| restored.models.take());
+        let other_models = other_models.is_some_and(|models| models != ensemble.id());
+        let live = Live::new(&options, Gallery::new(1, ensemble, vectors), restored);
+        if other_models {
+            live.collab.preference.forget_pictures();
+        }
         let recovered = recover::recover(&live, &store, included, progress)?;
         let eyes = Eyes {
             limits: options.decode_limits,
@@ -104,7 +116,6 @@ impl Engine {
             queue_timeout: options.queue_timeout,
             max_wait: options.default_deadline,
             thumbnail_side: options.thumbnail_side,
-            embedder,
             metrics: metrics.clone(),
             admission: Semaphore::new(options.decode_threads + options.decode_queue),
             bulk: Semaphore::new(options.decode_threads * 2),
@@ -115,18 +126,19 @@ impl Engine {
         let applier = Applier::after(store.last_sequence());
         let kept = Kept::new(included, store.erasures(), clock.now());
         let appending = Arc::default();
-        let parts = Parts { clock, options, metrics, eyes, store, live, learning, applier, appending, kept };
+        let models = Models::new(registry);
+        let parts = Parts { clock, options, metrics, eyes, store, live, models, learning, applier, appending, kept };
         let engine = Self { parts: Arc::new(parts) };
         Ok((engine, recovered))
     }
 
     /// Sends a picture through the model and says what the service consists of.
     pub async fn readiness(&self) -> Readiness {
-        let eyes = &self.parts.eyes;
-        let grey = vec![127; eyes.embedder.input().bytes()];
+        let (eyes, gallery) = (&self.parts.eyes, self.parts.live.gallery());
+        let grey = gallery.ensemble.inputs().iter().map(|input| vec![127; input.bytes()]).collect();
         let started = Instant::now();
         // A full queue means that the model has plenty to do, not that it cannot.
-        let problem = match eyes.embed(grey, Priority::Live, None).await {
+        let problem = match eyes.embed(&gallery, grey, Priority::Live, None).await {
             Ok(_) | Err(EngineError::Busy { .. }) => None,
             Err(error) => Some(error.to_string()),
         };
@@ -134,8 +146,9 @@ impl Engine {
         Readiness {
             ready: problem.is_none(),
             problem,
-            model: eyes.embedder.model_id().to_owned(),
-            provider: active_provider(&eyes.embedder),
+            model: gallery.ensemble.id().to_owned(),
+            provider: active_provider(gallery.ensemble.embedders()),
+            coming: self.parts.coming(),
             inference: started.elapsed(),
             items: self.parts.live.catalogue.read().len(),
             sessions: self.parts.live.sessions.len(),
@@ -146,7 +159,8 @@ impl Engine {
     /// Brings the gauges up to date: how much there is of everything, and how long the queues are.
     pub fn measure(&self) {
         let parts = &self.parts;
-        let index = parts.live.vectors.stats();
+        let gallery = parts.live.gallery();
+        let index = gallery.vectors.stats();
         // A store that cannot be read says so where it is needed.
         let store = parts.store.sizes().unwrap_or_default();
         parts.metrics.set_sizes(Sizes {
@@ -161,7 +175,7 @@ impl Engine {
             disk_free_bytes: store.free_bytes.unwrap_or(0),
             users: store.users,
         });
-        parts.metrics.set_queue_depth(Queue::Inference, parts.eyes.embedder.queue_depth());
+        parts.metrics.set_queue_depth(Queue::Inference, gallery.ensemble.queue_depth());
         parts.metrics.set_queue_depth(Queue::Decode, parts.eyes.waiting());
     }
 
@@ -175,7 +189,7 @@ impl Engine {
     /// Tends the index until nothing is left to do. Blocks for as long as building it takes; ends soon after `stop` becomes
     /// true. To be called again and again, by one thread.
     pub fn tend_index(&self, stop: &AtomicBool) {
-        while !matches!(self.parts.live.vectors.maintain(stop), Upkeep::Idle | Upkeep::Stopped) {}
+        while !matches!(self.parts.live.gallery().vectors.maintain(stop), Upkeep::Idle | Upkeep::Stopped) {}
     }
 
     /// The file that holds everything which must not be lost.
@@ -186,17 +200,20 @@ impl Engine {
     /// Writes what is still waiting, keeps a checkpoint and the index for the next start and stops the model's threads. Blocks until
     /// that is done.
     pub fn shut_down(&self) {
+        self.parts.models.stop();
         self.parts.learning.end(self.parts.clock.now());
         if let Err(error) = self.save_checkpoint() {
             tracing::warn!(%error, "no checkpoint could be kept; the next start takes longer");
         }
         if let Some(path) = &self.parts.options.index_file
-            && let Err(error) = self.parts.live.vectors.save_to(path)
+            && let Err(error) = self.parts.live.gallery().vectors.save_to(path)
         {
             tracing::warn!(%error, "the index could not be saved; the next start builds it anew");
         }
         self.parts.store.close();
-        self.parts.eyes.embedder.shutdown();
+        for gallery in self.parts.live.coming().into_iter().chain([self.parts.live.gallery()]) {
+            gallery.ensemble.shutdown();
+        }
     }
 
     /// How long the longest default answer may take.
@@ -206,7 +223,7 @@ impl Engine {
 }
 
 /// The execution provider that runs the model: the first one that registered.
-fn active_provider(embedder: &Embedder) -> String {
-    let active = embedder.providers().iter().find(|report| report.is_active());
+fn active_provider(embedders: &[Embedder]) -> String {
+    let active = embedders.iter().flat_map(Embedder::providers).find(|report| report.is_active());
     active.map_or("cpu", |report| report.provider.name()).to_owned()
 }

@@ -33,9 +33,11 @@ impl Engine {
     pub async fn observe_frame(&self, request: FrameRequest) -> Result<FrameOutcome, EngineError> {
         let parts = &self.parts;
         let now = parts.clock.now();
+        let gallery = parts.live.gallery();
+        let before = |session: &LiveSession| before(session, gallery.number);
         let before = parts.live.sessions.peek(&request.session, now, before).flatten();
         let frames = [request.frame];
-        let seen = parts.eyes.look(&frames, before, Priority::Live, None).await?;
+        let seen = parts.eyes.look(&gallery, &frames, before, Priority::Live, None).await?;
         let [seen] = seen.as_slice() else {
             return Err(EngineError::Internal("one frame was looked at, but not one was seen".into()));
         };
@@ -52,7 +54,7 @@ impl Engine {
             if let Some(region) = &request.region {
                 session.region = Some(region.as_str().into());
             }
-            take_in(session, seen, playing, frames[0].at_s, now)
+            take_in(session, (seen, gallery.number), playing, frames[0].at_s, now)
         });
         Ok(outcome)
     }
@@ -156,19 +158,19 @@ impl Parts {
     }
 }
 
-/// The frame before, if there was one.
-pub(super) fn before(session: &LiveSession) -> Option<Before> {
+/// The frame before, if there was one; it repeats no other unless the models of this number embedded it.
+pub(super) fn before(session: &LiveSession, models: u32) -> Option<Before> {
     Some(Before {
         last: session.last_thumb()?.clone(),
-        embedded: session.embedded_thumb()?.clone(),
+        embedded: session.embedded_thumb(models).cloned(),
         upload: session.last_upload(),
     })
 }
 
-/// Adds a frame that was looked at to a session. A frame without a media time stands where the wall clock says.
+/// Adds a frame that the models of this number looked at to a session. A frame without a media time stands where the wall clock says.
 pub(super) fn take_in(
     session: &mut LiveSession,
-    seen: &Seen,
+    (seen, models): (&Seen, u32),
     playing: Option<ItemNo>,
     at_s: Option<f64>,
     now: Timestamp,
@@ -178,7 +180,9 @@ pub(super) fn take_in(
     }
     let at_s = at_s.unwrap_or_else(|| now.seconds_since(session.started_at));
     match &seen.sight {
-        Sight::New(embedding) => session.observe_frame(at_s, seen.thumb.clone(), seen.motion, embedding, now),
+        Sight::New(embedding) => {
+            session.observe_frame(at_s, seen.thumb.clone(), seen.motion, (embedding, models), now);
+        }
         Sight::Repeat => session.observe_repeated_frame(at_s, seen.thumb.clone(), seen.motion, now),
         Sight::Missed => {}
     }

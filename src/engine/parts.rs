@@ -10,9 +10,11 @@ use super::applier::{Applier, Change};
 use super::keep::{Kept, Retention};
 use super::learn::{Learning, LearningOptions};
 use super::live::Live;
+use super::models::Models;
 use super::see::Eyes;
 use crate::collab::CollabLimits;
 use crate::domain::Clock;
+use crate::index::IndexSettings;
 use crate::ranking::HazardModel;
 use crate::session::SessionLimits;
 use crate::store::Store;
@@ -22,6 +24,10 @@ use crate::vision::DecodeLimits;
 /// What the operator decides about the engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
+    /// How the indexes of vectors are made; the dimensions are those of the models.
+    pub index: IndexSettings,
+    /// The version of ONNX Runtime, to be told with the models.
+    pub runtime_version: String,
     /// Where the index of vectors is kept from one run to the next; `None` for nowhere.
     pub index_file: Option<PathBuf>,
     /// The most item ids that are given a number.
@@ -121,6 +127,7 @@ pub(super) struct Parts {
     pub(super) eyes: Eyes,
     pub(super) store: Store,
     pub(super) live: Live,
+    pub(super) models: Models,
     pub(super) learning: Learning,
     pub(super) applier: Applier,
     /// Shared by those who append events, exclusive to who erases somebody.

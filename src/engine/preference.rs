@@ -18,7 +18,13 @@ impl Engine {
         }
         let items: Vec<ItemNo> = live.catalogue.read().numbers().collect();
         let round = |round| tracing::debug!(round, "tastes are being learned");
-        let Some(report) = preference.train(now, &items, &|no| live.features_of(no), stop, round) else { return };
+        // One gallery from the beginning to the end: pictures seen by different models are not to be mixed.
+        let gallery = live.gallery();
+        let describe = |no| live.features_of(&gallery, no);
+        let Some(report) = preference.train(now, &items, &describe, stop, round) else { return };
+        if live.gallery().number != gallery.number {
+            preference.forget_pictures();
+        }
         let TrainingReport { took, tastes, engagements, learned, guessed, loss } = report;
         parts.metrics.set_preference(took, learned + guessed, loss);
         tracing::info!(

@@ -9,6 +9,7 @@ use roaring::RoaringBitmap;
 use uuid::Uuid;
 
 use super::candidates::{Gathered, Situation, gather};
+use super::gallery::{Gallery, Gaze, weights_of};
 use super::learn::{Explored, Serving};
 use super::live::session_key;
 use super::observe::{before, take_in};
@@ -42,14 +43,17 @@ impl Engine {
         let reserve = wanted.budget / RESERVED_FOR_SOURCES;
         let frames_due = request.deadline.map(|budget| started + budget.saturating_sub(reserve));
 
-        let (view, frames, missed) = self.watch(&request, &wanted, frames_due).await?;
+        let gallery = self.parts.live.gallery();
+        let weights = weights_of(&gallery, &request.model_weights)?;
+        let (view, frames, missed) = self.watch(&gallery, &request, &wanted, frames_due).await?;
         let deadline = (started + wanted.budget).max(Instant::now() + reserve);
 
-        let (parts, model) = (self.parts.clone(), self.model_id());
+        let (parts, model) = (self.parts.clone(), gallery.ensemble.id().to_owned());
         let has_frames = view.trajectory.last().is_some();
         let unknown_items = wanted.unknown.clone();
         let rank = move || {
-            Ranking { parts: &parts, wanted: &wanted, serving: &serving, view: &view, session, deadline }.lists()
+            let (view, gaze) = (&view, Gaze { gallery: &gallery, weights: weights.as_ref() });
+            Ranking { parts: &parts, gaze, wanted: &wanted, serving: &serving, view, session, deadline }.lists()
         };
         // Without frames there is no neighbour search, and ranking is shorter than handing it to another thread.
         let (lists, gathered) = if has_frames {
@@ -76,13 +80,10 @@ impl Engine {
         })
     }
 
-    fn model_id(&self) -> String {
-        self.parts.eyes.embedder.model_id().to_owned()
-    }
-
     /// Looks at the request's frames and brings the session up to date; says whether a frame was missed.
     async fn watch(
         &self,
+        gallery: &Gallery,
         request: &RecommendRequest,
         wanted: &Wanted,
         due: Option<Instant>,
@@ -91,9 +92,12 @@ impl Engine {
         let mut seen = Vec::new();
         if !request.frames.is_empty() {
             let now = parts.clock.now();
-            let predecessor =
-                request.session.as_ref().and_then(|id| parts.live.sessions.peek(id, now, before)).flatten();
-            seen = parts.eyes.look(&request.frames, predecessor, Priority::Live, due).await?;
+            let predecessor = request
+                .session
+                .as_ref()
+                .and_then(|id| parts.live.sessions.peek(id, now, |session| before(session, gallery.number)))
+                .flatten();
+            seen = parts.eyes.look(gallery, &request.frames, predecessor, Priority::Live, due).await?;
         }
         let missed = seen.iter().any(|s| matches!(s.sight, Sight::Missed));
         let now = parts.clock.now();
@@ -111,7 +115,7 @@ impl Engine {
             let outcomes = seen
                 .iter()
                 .zip(&request.frames)
-                .map(|(seen, frame)| take_in(session, seen, wanted.playing, frame.at_s, now))
+                .map(|(seen, frame)| take_in(session, (seen, gallery.number), wanted.playing, frame.at_s, now))
                 .collect();
             (session.view(), outcomes)
         };
@@ -119,7 +123,7 @@ impl Engine {
             Some(id) => parts.live.sessions.with(id, now, update),
             None => update(&mut LiveSession::new(now, parts.live.sessions.limits())),
         };
-        Ok((view, outcomes, missed))
+        Ok((view.seen_by(gallery.number), outcomes, missed))
     }
 }
 
@@ -208,6 +212,7 @@ impl Wanted {
 /// Everything that ranking needs; from here on nothing waits for anything.
 struct Ranking<'a> {
     parts: &'a Parts,
+    gaze: Gaze<'a>,
     wanted: &'a Wanted,
     serving: &'a Serving,
     view: &'a SessionView,
@@ -233,6 +238,7 @@ impl Ranking<'_> {
             position_s: view.position_s.map(|s| f64::from(s) + now.seconds_since(view.position_at).max(0.0)),
             region,
             trajectory: &view.trajectory,
+            gaze: self.gaze,
             allowed: allowed.as_ref(),
             excluded: &excluded,
             deadline: self.deadline,
@@ -301,13 +307,13 @@ impl Ranking<'_> {
         predictions: &Predictions,
         images: &mut HashMap<usize, Option<Embedding>>,
     ) -> Vec<Ranked> {
-        let Self { parts, wanted, .. } = self;
+        let wanted = self.wanted;
         if wanted.diversity == 0.0 {
             return order(matrix.items(), predictions, horizon, wanted.count);
         }
         let ranked = order(matrix.items(), predictions, horizon, POOL * wanted.count);
         for ranked in &ranked {
-            images.entry(ranked.candidate).or_insert_with(|| parts.live.vectors.vector(ranked.item));
+            images.entry(ranked.candidate).or_insert_with(|| self.gaze.gallery.vectors.vector(ranked.item));
         }
         let image = |candidate: usize| images.get(&candidate).and_then(Option::as_ref);
         // Items without an image count as unlike everything.

@@ -4,11 +4,10 @@
 //! depends on numbers (ties between equals) comes out as before. What was learned of an item up to its deletion is
 //! forgotten at the same place. The catalogue has the present contents of the items, so it is read once, at the end.
 
-use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::live::Live;
-use crate::domain::{ItemId, ItemNo};
+use crate::domain::ItemNo;
 use crate::store::{LogEntry, Store, StoreError};
 
 /// What a start found.
@@ -24,7 +23,7 @@ pub struct Recovered {
     pub erased: u64,
     /// Records that could not be read and were left out.
     pub skipped: u64,
-    /// Items that have images, none of which was embedded by the present model.
+    /// Items with images that the present models have not seen yet.
     pub not_embedded: u64,
 }
 
@@ -86,7 +85,6 @@ pub(super) fn recover(
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Recovered, StoreError> {
     let mut done = Recovered { checkpoint: included, ..Recovered::default() };
-    let mut foreign: BTreeSet<ItemId> = BTreeSet::new();
     let mut broken_off = false;
     let mut tell = |step, done: u64, total| {
         broken_off =
@@ -115,10 +113,6 @@ pub(super) fn recover(
         return Err(StoreError::Closed);
     }
     let scanned = store.for_each_item(|record| {
-        let embedded = record.images.iter().any(|image| image.embeddings.contains_key(&live.model_id));
-        if !record.images.is_empty() && !embedded {
-            foreign.insert(record.item.id.clone());
-        }
         live.apply_item(record);
         done.items += 1;
         tell(Step::Items, done.items, total)
@@ -127,20 +121,22 @@ pub(super) fn recover(
         return Err(StoreError::Closed);
     }
     // A saved index may be older than the checkpoint, and know items that are gone.
+    let gallery = live.gallery();
     let gone: Vec<ItemNo> = {
         let catalogue = live.catalogue.read();
-        live.vectors.items().iter().map(ItemNo).filter(|&no| catalogue.entry(no).is_none()).collect()
+        gallery.vectors.items().iter().map(ItemNo).filter(|&no| catalogue.entry(no).is_none()).collect()
     };
     gone.into_iter().for_each(|no| {
-        live.vectors.remove(no);
+        gallery.vectors.remove(no);
     });
     done.skipped = scanned.skipped + replayed.skipped;
     done.erased = replayed.erased;
-    done.not_embedded = foreign.len() as u64;
-    if let Some(example) = foreign.first() {
+    (done.not_embedded, _) = gallery.missing();
+    if done.not_embedded > 0 {
         tracing::warn!(
-            items = done.not_embedded, %example, model = live.model_id,
-            "these items have no embedding by this model and are not found by their looks; write them again with their images"
+            items = done.not_embedded,
+            models = gallery.ensemble.id(),
+            "these items have pictures that the models in use have not seen; they are looked at in the background"
         );
     }
     Ok(done)

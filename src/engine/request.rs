@@ -1,5 +1,6 @@
 //! What is asked of the engine? Requests in the domain's words, already checked by whoever received them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,8 @@ pub struct RecommendRequest {
     pub diversity: Option<f32>,
     /// Whether to say why.
     pub explain: bool,
+    /// What each model counts, by name; as in the settings if empty.
+    pub model_weights: BTreeMap<String, f32>,
     /// By when the answer must be out; late sources are left out. `None` for the configured time.
     pub deadline: Option<Duration>,
     /// Frames in the order in which they were on screen, the newest last.
@@ -85,7 +88,7 @@ pub enum Example {
     ItemWords(ItemId),
     /// An item's audience: what is turned to in the same sessions.
     ItemAudience(ItemId),
-    /// A vector of the model that serves, of any length but zero.
+    /// A vector of the models that serve, of any length but zero.
     Embedding(Vec<f32>),
     /// Words, matched with titles, tags, categories and descriptions.
     Text(String),
@@ -154,6 +157,8 @@ pub struct SearchRequest {
     pub strategy: Strategy,
     /// How pictures and words become one score.
     pub fusion: Fusion,
+    /// What each model counts, by name; as in the settings if empty.
+    pub model_weights: BTreeMap<String, f32>,
     /// How many hits.
     pub limit: usize,
     /// How many of the best hits are left out, as an earlier page had them.

@@ -12,6 +12,7 @@ use roaring::RoaringBitmap;
 
 use self::looks::{Looks, NoDirection, Sample};
 use self::mix::{By, Described, Found, Mix, Part};
+use super::gallery::{Gallery, Gaze, weights_of};
 use super::live::Live;
 use super::parts::Parts;
 use super::{
@@ -31,12 +32,15 @@ impl Engine {
     pub async fn search(&self, request: SearchRequest) -> Result<SearchAnswer, EngineError> {
         let started = Instant::now();
         check(&request, self.parts.options.max_search_results)?;
-        let seen = try_join_all([&request.positive, &request.negative].into_iter().flatten().map(|e| self.see(e)));
+        let gallery = self.parts.live.gallery();
+        let weights = weights_of(&gallery, &request.model_weights)?;
+        let examples = [&request.positive, &request.negative].into_iter().flatten();
+        let seen = try_join_all(examples.map(|example| self.see(&gallery, example)));
         let seen = seen.await?;
         let parts = Arc::clone(&self.parts);
         let search = move || {
             let _timer = parts.metrics.stage_timer(Stage::Search);
-            hits(&parts, request, seen)
+            hits(&parts, Gaze { gallery: &gallery, weights: weights.as_ref() }, request, seen)
         };
         let hits = tokio::task::spawn_blocking(search)
             .await
@@ -45,15 +49,17 @@ impl Engine {
     }
 
     /// What an example looks like, if it came as a picture or a vector.
-    async fn see(&self, example: &WeightedExample) -> Result<Option<Embedding>, EngineError> {
+    async fn see(&self, gallery: &Gallery, example: &WeightedExample) -> Result<Option<Embedding>, EngineError> {
         match &example.example {
-            Example::Image(bytes) => self.parts.eyes.embed_query(bytes.clone(), &example.place).await.map(Some),
+            Example::Image(bytes) => {
+                self.parts.eyes.embed_query(gallery, bytes.clone(), &example.place).await.map(Some)
+            }
             Example::Embedding(values) => {
                 let refused = |reason| EngineError::InvalidExample { place: example.place.clone(), reason };
-                let dims = self.parts.live.vectors.dims();
+                let dims = gallery.vectors.dims();
                 if values.len() != dims {
-                    let model = &self.parts.live.model_id;
-                    return Err(refused(format!("must have {dims} numbers, as the model {model} makes them")));
+                    let models = gallery.ensemble.id();
+                    return Err(refused(format!("must have {dims} numbers, as {models} makes them")));
                 }
                 Embedding::unit(values.clone()).map(Some).map_err(|error| refused(error.to_string()))
             }
@@ -77,7 +83,12 @@ fn check(request: &SearchRequest, most: usize) -> Result<(), EngineError> {
 }
 
 /// Answers a request whose pictures have been seen. Blocks for as long as it takes.
-fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> Result<Vec<Hit>, EngineError> {
+fn hits(
+    parts: &Parts,
+    gaze: Gaze<'_>,
+    request: SearchRequest,
+    seen: Vec<Option<Embedding>>,
+) -> Result<Vec<Hit>, EngineError> {
     let live = &parts.live;
     let allowed = allowed(parts, &request);
     let all: Vec<&WeightedExample> = request.positive.iter().chain(&request.negative).collect();
@@ -87,15 +98,14 @@ fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> 
     let held = with_words.then(|| live.text.read());
     let text = held.as_deref().unwrap_or(&empty);
     let mut examples =
-        Examples { live, text, samples: Vec::new(), described: Vec::new(), excluded: RoaringBitmap::new() };
+        Examples { live, gaze, text, samples: Vec::new(), described: Vec::new(), excluded: RoaringBitmap::new() };
     let negative = std::iter::repeat_n(false, request.positive.len()).chain(std::iter::repeat(true));
     for (number, ((example, seen), negative)) in all.iter().zip(seen).zip(negative).enumerate() {
         examples.take(number, example, seen, negative)?;
     }
     let Examples { samples, described, excluded, .. } = examples;
-    let looks = Looks::new(&samples, request.strategy).map_err(|NoDirection| EngineError::Invalid {
-        field: "positive",
-        reason: "the examples cancel each other out".into(),
+    let looks = Looks::new(&samples, request.strategy, gaze.gallery.ensemble.blend()).map_err(|NoDirection| {
+        EngineError::Invalid { field: "positive", reason: "the examples cancel each other out".into() }
     })?;
     let seeks = looks.as_ref().is_some_and(Looks::seeks);
     if !seeks && described.iter().all(|d| d.negative) {
@@ -111,7 +121,7 @@ fn hits(parts: &Parts, request: SearchRequest, seen: Vec<Option<Embedding>>) -> 
         return Err(EngineError::Invalid { field: "negative", reason: reason.into() });
     }
     let floor = request.score_threshold.unwrap_or(f32::NEG_INFINITY);
-    let mix = Mix { vectors: &*live.vectors, text, looks, described, allowed, excluded, floor };
+    let mix = Mix { vectors: &*gaze.gallery.vectors, text, looks, described, allowed, excluded, floor };
     let window = request.offset + request.limit;
     let explained = |found: Found| (request.explain.then(|| mix.parts(&found)), found);
     let page: Vec<(Option<Vec<Part>>, Found)> = match (request.fusion, request.each_image) {
@@ -164,6 +174,7 @@ fn allowed(parts: &Parts, request: &SearchRequest) -> Option<RoaringBitmap> {
 /// What a request's examples come down to.
 struct Examples<'a> {
     live: &'a Live,
+    gaze: Gaze<'a>,
     text: &'a TextIndex,
     samples: Vec<Sample>,
     described: Vec<Described>,
@@ -180,13 +191,21 @@ impl Examples<'_> {
         negative: bool,
     ) -> Result<(), EngineError> {
         let weight = example.weight;
-        let sample = |vectors| Sample { example: number, weight, negative, vectors };
+        let gaze = self.gaze;
+        let turn = |vectors: Vec<Embedding>| -> Vec<Embedding> {
+            vectors.iter().filter_map(|vector| gaze.turn(vector)).map(|turned| turned.vector).collect()
+        };
+        let sample = |vectors: Vec<Embedding>| Sample { example: number, weight, negative, vectors };
         let described = |by| Described { example: number, weight, negative, by };
         match &example.example {
-            Example::Image(_) | Example::Embedding(_) => self.samples.extend(seen.map(|vector| sample(vec![vector]))),
+            Example::Image(_) | Example::Embedding(_) => {
+                let vectors = turn(seen.into_iter().collect());
+                self.samples.extend((!vectors.is_empty()).then(|| sample(vectors)));
+            }
             Example::Text(words) => self.described.push(described(By::Words(self.text.query(words)))),
             Example::Item(id) => {
-                let vectors = self.live.vectors.get(self.number_of(id)?);
+                let no = self.number_of(id)?;
+                let vectors = turn(gaze.gallery.vectors.get(no));
                 if !vectors.is_empty() {
                     self.samples.push(sample(vectors));
                 } else if example.required {

@@ -8,6 +8,7 @@ mod known;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::hash::Hasher as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use rustc_hash::FxHasher;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(super) use self::known::KnownPictures;
+use super::gallery::Gallery;
 use super::{EngineError, FrameUpload};
 use crate::domain::{Embedding, InputSize, LumaThumb, Motion, Pixels};
 use crate::inference::{EmbedError, Embedder, Priority};
@@ -31,7 +33,8 @@ const BULK_RETRY: Duration = Duration::from_millis(50);
 /// When a full queue is likely to have room again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Decoder, preprocessor and model, one after the other. Decoding takes a bounded number of threads and a bounded queue.
+/// Decoder, preprocessor and models, one after the other; the models are those of the [`Gallery`] that is asked. Decoding takes
+/// a bounded number of threads and a bounded queue.
 #[derive(Debug)]
 pub(super) struct Eyes {
     pub(super) limits: DecodeLimits,
@@ -43,7 +46,6 @@ pub(super) struct Eyes {
     pub(super) max_wait: Duration,
     /// The longer side of thumbnails in pixels; 0 for none.
     pub(super) thumbnail_side: u32,
-    pub(super) embedder: Embedder,
     pub(super) metrics: Metrics,
     /// One permit for each picture of a viewer that is being looked at or waits for it; one more is refused.
     pub(super) admission: Semaphore,
@@ -82,8 +84,8 @@ pub(super) enum Sight {
 pub(super) struct Before {
     /// Motion is measured against this one.
     pub(super) last: LumaThumb,
-    /// Whether the next frame is a near-duplicate is measured against this one.
-    pub(super) embedded: LumaThumb,
+    /// Whether the next frame is a near-duplicate is measured against this one; `None` if other models embedded it.
+    pub(super) embedded: Option<LumaThumb>,
     /// The file that the last frame came in.
     pub(super) upload: Option<Upload>,
 }
@@ -94,7 +96,8 @@ pub(super) struct Portrait {
     pub(super) width: u32,
     pub(super) height: u32,
     pub(super) thumbnail: Option<Bytes>,
-    pub(super) embedding: Embedding,
+    /// By the models' ids.
+    pub(super) embeddings: BTreeMap<String, Embedding>,
 }
 
 impl Eyes {
@@ -102,6 +105,7 @@ impl Eyes {
     /// [missed](Sight::Missed).
     pub(super) async fn look(
         &self,
+        gallery: &Gallery,
         frames: &[FrameUpload],
         before: Option<Before>,
         priority: Priority,
@@ -110,12 +114,12 @@ impl Eyes {
         if let Some(again) = self.same_file(frames, before.as_ref()) {
             return Ok(vec![again]);
         }
-        self.check_wait(deadline)?;
+        self.check_wait(gallery, deadline)?;
         // All at once; whether a frame repeats its predecessor is known once both are decoded. Only the first one's
         // predecessor is there already, and a single frame is the common case.
         let decoded = try_join_all(frames.iter().enumerate().map(|(n, frame)| {
-            let before = before.as_ref().filter(|_| n == 0).map(|b| b.embedded.clone());
-            self.decode_frame(frame.bytes.clone(), n, before)
+            let before = before.as_ref().filter(|_| n == 0).and_then(|b| b.embedded.clone());
+            self.decode_frame(gallery, frame.bytes.clone(), n, before)
         }))
         .await?;
         let mut before = before;
@@ -125,21 +129,21 @@ impl Eyes {
             let mut repeats = false;
             if let Some(before) = &before {
                 motion = vision::motion(&before.last, &frame.thumb);
-                repeats = self.is_repeat(&before.embedded, &frame.thumb);
+                repeats = before.embedded.as_ref().is_some_and(|embedded| self.is_repeat(embedded, &frame.thumb));
             }
             let embedded = match before {
                 Some(before) if repeats => before.embedded,
-                Some(_) | None => frame.thumb.clone(),
+                Some(_) | None => Some(frame.thumb.clone()),
             };
             before = Some(Before { last: frame.thumb.clone(), embedded, upload: None });
-            let input = frame.input.filter(|_| !repeats);
+            let inputs = frame.inputs.filter(|_| !repeats);
             sights.push(async move {
-                let sight = match input {
+                let sight = match inputs {
                     None => {
                         self.metrics.count_skipped_frame();
                         Sight::Repeat
                     }
-                    Some(input) => match self.embed(input, priority, deadline).await {
+                    Some(inputs) => match self.embed(gallery, inputs, priority, deadline).await {
                         Ok(embedding) => Sight::New(embedding),
                         Err(EngineError::DeadlinePassed) => Sight::Missed,
                         Err(error) => return Err(error),
@@ -156,6 +160,8 @@ impl Eyes {
     /// A single frame whose file is the one that came just before: nothing has changed, and it need not even be decoded.
     fn same_file(&self, frames: &[FrameUpload], before: Option<&Before>) -> Option<Seen> {
         let ([frame], Some(before)) = (frames, before) else { return None };
+        // Other models have to see it first.
+        before.embedded.as_ref()?;
         let upload = before
             .upload
             .filter(|upload| self.near_duplicate_difference > 0.0 && upload.hash == hash_of(&frame.bytes))?;
@@ -165,81 +171,116 @@ impl Eyes {
 
     async fn decode_frame(
         &self,
+        gallery: &Gallery,
         bytes: Bytes,
         number: usize,
         embedded_before: Option<LumaThumb>,
     ) -> Result<DecodedFrame<'_>, EngineError> {
         let threshold = self.near_duplicate_difference;
         let admitted = self.admit()?;
-        let file = bytes.clone();
-        let (upload, thumb, input) = self
+        let (file, sizes) = (bytes.clone(), gallery.ensemble.inputs());
+        let (upload, thumb, inputs) = self
             .decode(bytes, &format!("frame[{number}]"), move |pixels, decoding| {
                 let thumb = vision::luma_thumb(&pixels);
                 let repeats = embedded_before.is_some_and(|before| is_repeat(&before, &thumb, threshold));
-                let input = if repeats { None } else { Some(decoding.input(&pixels)?) };
+                let inputs = if repeats { None } else { Some(decoding.inputs(&pixels, &sizes)?) };
                 let upload = Upload { hash: hash_of(&file), width: pixels.width(), height: pixels.height() };
-                Ok((upload, thumb, input))
+                Ok((upload, thumb, inputs))
             })
             .await?;
-        Ok(DecodedFrame { upload, thumb, input, admitted })
+        Ok(DecodedFrame { upload, thumb, inputs, admitted })
     }
 
     fn is_repeat(&self, before: &LumaThumb, thumb: &LumaThumb) -> bool {
         is_repeat(before, thumb, self.near_duplicate_difference)
     }
 
-    /// Looks at a picture of an item, unless another item has brought it of late. Waits for its turn as long as it takes: a
-    /// catalogue of any size may come at once, and what viewers wait for goes first.
-    pub(super) async fn portray(&self, bytes: Bytes, what: &str) -> Result<Portrait, EngineError> {
+    /// Looks at a picture of an item with these models, unless another item has brought it of late. Waits for its turn as long as
+    /// it takes: a catalogue of any size may come at once, and what viewers wait for goes first.
+    pub(super) async fn portray(&self, bytes: Bytes, what: &str, models: &[Embedder]) -> Result<Portrait, EngineError> {
         let mut sha256 = [0; 32];
         sha256.copy_from_slice(digest(&SHA256, &bytes).as_ref());
-        let model = self.embedder.model_id();
-        if let Some(known) = self.known.get(&sha256, model) {
+        let ids: Vec<&str> = models.iter().map(Embedder::model_id).collect();
+        let ids = ids.join("+");
+        if let Some(known) = self.known.get(&sha256, &ids) {
             return Ok(known);
         }
-        let portrait = self.portray_anew(bytes, what).await?;
-        self.known.put(sha256, model, portrait.clone());
+        let portrait = self.portray_anew(bytes, what, models).await?;
+        self.known.put(sha256, &ids, portrait.clone());
         Ok(portrait)
     }
 
-    async fn portray_anew(&self, bytes: Bytes, what: &str) -> Result<Portrait, EngineError> {
+    async fn portray_anew(&self, bytes: Bytes, what: &str, models: &[Embedder]) -> Result<Portrait, EngineError> {
         let _turn = self.bulk.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
-        let side = self.thumbnail_side;
-        let (width, height, thumbnail, input) = self
+        let (side, sizes) = (self.thumbnail_side, models.iter().map(Embedder::input).collect::<Vec<_>>());
+        let (width, height, thumbnail, inputs) = self
             .decode(bytes, what, move |pixels, decoding| {
                 let jpeg = |side| vision::thumbnail_jpeg(&pixels, side);
                 let thumbnail = (side > 0).then_some(side).map(jpeg).transpose();
                 let thumbnail = thumbnail.map_err(|e| EngineError::Internal(e.to_string()))?;
-                Ok((pixels.width(), pixels.height(), thumbnail.map(Bytes::from), decoding.input(&pixels)?))
+                Ok((pixels.width(), pixels.height(), thumbnail.map(Bytes::from), decoding.inputs(&pixels, &sizes)?))
             })
             .await?;
-        let embedding = loop {
+        let each = models.iter().zip(inputs).map(|(model, input)| self.embed_patiently(model, input));
+        let embeddings = try_join_all(each).await?;
+        let embeddings = models.iter().map(|model| model.model_id().to_owned()).zip(embeddings).collect();
+        Ok(Portrait { width, height, thumbnail, embeddings })
+    }
+
+    /// Looks at the thumbnail of a picture once more, with these models.
+    pub(super) async fn look_again(&self, jpeg: Bytes, models: &[Embedder]) -> Result<Vec<Embedding>, EngineError> {
+        let sizes: Vec<InputSize> = models.iter().map(Embedder::input).collect();
+        let inputs = self.decode(jpeg, "thumbnail", move |pixels, decoding| decoding.inputs(&pixels, &sizes)).await?;
+        try_join_all(models.iter().zip(inputs).map(|(model, input)| self.embed_patiently(model, input))).await
+    }
+
+    async fn embed_patiently(&self, model: &Embedder, input: Vec<u8>) -> Result<Embedding, EngineError> {
+        loop {
             // Copied, because a full queue does not give it back; 150 KB are nothing beside the model's work.
-            match self.embed(input.clone(), Priority::Bulk, None).await {
+            match self.embed_with(model, input.clone(), Priority::Bulk, None).await {
                 Err(EngineError::Busy { .. } | EngineError::DeadlinePassed) => tokio::time::sleep(BULK_RETRY).await,
-                result => break result?,
+                result => return result,
             }
-        };
-        Ok(Portrait { width, height, thumbnail, embedding })
+        }
     }
 
     /// Embeds a picture to search with.
-    pub(super) async fn embed_query(&self, bytes: Bytes, what: &str) -> Result<Embedding, EngineError> {
-        self.check_wait(None)?;
+    pub(super) async fn embed_query(
+        &self,
+        gallery: &Gallery,
+        bytes: Bytes,
+        what: &str,
+    ) -> Result<Embedding, EngineError> {
+        self.check_wait(gallery, None)?;
         let _admitted = self.admit()?;
-        let input = self.decode(bytes, what, |pixels, decoding| decoding.input(&pixels)).await?;
-        self.embed(input, Priority::Interactive, None).await
+        let sizes = gallery.ensemble.inputs();
+        let inputs = self.decode(bytes, what, move |pixels, decoding| decoding.inputs(&pixels, &sizes)).await?;
+        self.embed(gallery, inputs, Priority::Interactive, None).await
     }
 
-    /// Sends model input through the model.
+    /// Sends model input through all models of the gallery: an input for each, in their order.
     pub(super) async fn embed(
         &self,
+        gallery: &Gallery,
+        inputs: Vec<Vec<u8>>,
+        priority: Priority,
+        deadline: Option<Instant>,
+    ) -> Result<Embedding, EngineError> {
+        let models = gallery.ensemble.embedders().iter();
+        let each = models.zip(inputs).map(|(model, input)| self.embed_with(model, input, priority, deadline));
+        let fused = gallery.ensemble.blend().fuse(&try_join_all(each).await?);
+        fused.ok_or_else(|| EngineError::Internal("the models' embeddings do not fit together".into()))
+    }
+
+    async fn embed_with(
+        &self,
+        model: &Embedder,
         input: Vec<u8>,
         priority: Priority,
         deadline: Option<Instant>,
     ) -> Result<Embedding, EngineError> {
         let deadline = deadline.or_else(|| Instant::now().checked_add(self.queue_timeout));
-        let embedded = self.embedder.embed(input, priority, deadline).await.map_err(embed_error)?;
+        let embedded = model.embed(input, priority, deadline).await.map_err(embed_error)?;
         self.metrics.observe_stage(Stage::Queue, embedded.queued.as_secs_f64());
         self.metrics.observe_stage(Stage::Inference, embedded.inference.as_secs_f64());
         Ok(embedded.embedding)
@@ -258,7 +299,7 @@ impl Eyes {
         then: impl FnOnce(Pixels, &Decoding) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let _decoder = self.decoders.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
-        let decoding = Decoding { metrics: self.metrics.clone(), size: self.embedder.input() };
+        let decoding = Decoding { metrics: self.metrics.clone() };
         let (limits, what): (DecodeLimits, Arc<str>) = (self.limits, what.into());
         tokio::task::spawn_blocking(move || {
             let timer = decoding.metrics.stage_timer(Stage::Decode);
@@ -272,9 +313,9 @@ impl Eyes {
 
     /// Refuses a picture that would come too late, before anything is spent on it: whoever cannot be answered in time hears so
     /// at once, and those who were let in are answered in time.
-    fn check_wait(&self, deadline: Option<Instant>) -> Result<(), EngineError> {
+    fn check_wait(&self, gallery: &Gallery, deadline: Option<Instant>) -> Result<(), EngineError> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let wait = self.embedder.wait_behind(self.waiting());
+        let wait = gallery.ensemble.wait_behind(self.waiting());
         if wait > left.unwrap_or(self.max_wait) {
             Err(EngineError::Busy { retry_after: wait.max(RETRY_AFTER) })
         } else {
@@ -287,11 +328,11 @@ impl Eyes {
     }
 }
 
-/// A frame after decoding, with the model's input unless it is known already that it will not be embedded.
+/// A frame after decoding, with the models' inputs unless it is known already that it will not be embedded.
 struct DecodedFrame<'a> {
     upload: Upload,
     thumb: LumaThumb,
-    input: Option<Vec<u8>>,
+    inputs: Option<Vec<Vec<u8>>>,
     admitted: SemaphorePermit<'a>,
 }
 
@@ -309,13 +350,21 @@ fn is_repeat(before: &LumaThumb, thumb: &LumaThumb, threshold: f32) -> bool {
 /// What a blocking thread needs to make model input.
 struct Decoding {
     metrics: Metrics,
-    size: InputSize,
 }
 
 impl Decoding {
-    fn input(&self, pixels: &Pixels) -> Result<Vec<u8>, EngineError> {
+    /// An input for each model, in the order of their sizes; made once for models of the same size.
+    fn inputs(&self, pixels: &Pixels, sizes: &[InputSize]) -> Result<Vec<Vec<u8>>, EngineError> {
         let _timer = self.metrics.stage_timer(Stage::Preprocess);
-        vision::preprocess(pixels, self.size).map_err(|e| EngineError::Internal(e.to_string()))
+        let mut inputs: Vec<Vec<u8>> = Vec::with_capacity(sizes.len());
+        for (n, size) in sizes.iter().enumerate() {
+            let input = match sizes[..n].iter().position(|other| other == size) {
+                Some(same) => inputs[same].clone(),
+                None => vision::preprocess(pixels, *size).map_err(|e| EngineError::Internal(e.to_string()))?,
+            };
+            inputs.push(input);
+        }
+        Ok(inputs)
     }
 }
 

@@ -153,6 +153,12 @@ pub enum InferenceError {
         /// What differs.
         reason: String,
     },
+    /// These models cannot look at pictures together.
+    #[error("{reason}")]
+    Models {
+        /// Why.
+        reason: String,
+    },
     /// A setting makes no sense.
     #[error("`{setting}` must be at least 1")]
     Setting {
@@ -238,6 +244,11 @@ impl Embedder {
         self.inner.queue.push(job)?;
         // Without an answer the worker is gone, which happens only at the end.
         receiver.await.unwrap_or(Err(EmbedError::ShuttingDown))
+    }
+
+    /// What callers need to know about the model.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.inner.spec
     }
 
     /// The size of a picture and how any picture gets there.

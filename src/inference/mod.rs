@@ -22,11 +22,14 @@
 mod backend;
 mod batch;
 mod binding;
+mod blend;
 mod checksum;
 mod embedder;
+mod ensemble;
 mod manifest;
 mod onnx;
 mod provider;
+mod registry;
 pub mod runtime;
 mod tensor;
 mod worker;
@@ -38,7 +41,10 @@ mod worker_tests;
 
 pub use backend::{Backend, BackendError, PixelBatch};
 pub use batch::Priority;
+pub use blend::{Blend, MAX_MODELS, Weights};
 pub use embedder::{EmbedError, Embedded, Embedder, EmbedderOptions, InferenceError, ModelSpec};
+pub use ensemble::Ensemble;
 pub use manifest::{Channels, ElementType, Layout, Manifest, ManifestError};
 pub use onnx::{GpuOptions, OnnxBackend, OnnxOptions};
 pub use provider::{Provider, ProviderOutcome, ProviderReport, UnknownProvider};
+pub use registry::{Active, Choice, Described, Registry, RegistryError};

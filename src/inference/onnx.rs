@@ -103,6 +103,9 @@ impl OnnxBackend {
                 for &provider in &active {
                     register(provider, &mut builder)?;
                 }
+                for (file, bytes) in manifest.external_data() {
+                    builder = builder.with_external_initializer_file_in_memory(file, bytes)?;
+                }
                 sized(builder, manifest)?.commit_from_memory(manifest.model())
             });
             let least_preferred_device =

@@ -49,6 +49,8 @@ pub struct LiveSession {
     /// The same items by number, to search.
     seen_sorted: Vec<ItemNo>,
     trajectory: Trajectory,
+    /// Which models the trajectory's embeddings are of: a number that rises when others take over.
+    models: u32,
     last_thumb: Option<LumaThumb>,
     /// The frame that the last embedding was made from. Repeats are told by their difference from this one, so that a slow
     /// pan, of which each frame resembles the one before, does not keep an old embedding for ever.
@@ -87,6 +89,7 @@ impl LiveSession {
             seen_in_order: VecDeque::new(),
             seen_sorted: Vec::new(),
             trajectory: Trajectory::default(),
+            models: 0,
             last_thumb: None,
             embedded_thumb: None,
             last_upload: None,
@@ -182,17 +185,27 @@ impl LiveSession {
         }
     }
 
-    /// Takes in a frame at `at_s` seconds of media time that was embedded.
+    /// Takes in a frame at `at_s` seconds of media time that was embedded by the models of this number. Embeddings of different
+    /// models have nothing to do with each other, so newer models begin a new trajectory, and what older ones still make is
+    /// left out.
     pub fn observe_frame(
         &mut self,
         at_s: f64,
         thumb: LumaThumb,
         motion: Motion,
-        embedding: &Embedding,
+        (embedding, models): (&Embedding, u32),
         now: Timestamp,
     ) {
         self.last_seen = self.last_seen.max(now);
         self.motion = motion;
+        if models < self.models {
+            self.last_thumb = Some(thumb);
+            return;
+        }
+        if models > self.models {
+            self.models = models;
+            self.trajectory = Trajectory::default();
+        }
         self.trajectory.observe(at_s, embedding, motion);
         self.embedded_thumb = Some(thumb.clone());
         self.last_thumb = Some(thumb);
@@ -227,9 +240,9 @@ impl LiveSession {
         self.last_thumb.as_ref()
     }
 
-    /// The fingerprint of the frame last embedded, to tell repeats by.
-    pub fn embedded_thumb(&self) -> Option<&LumaThumb> {
-        self.embedded_thumb.as_ref()
+    /// The fingerprint of the frame last embedded, to tell repeats by, if the models of this number embedded it.
+    pub fn embedded_thumb(&self, models: u32) -> Option<&LumaThumb> {
+        self.embedded_thumb.as_ref().filter(|_| models == self.models)
     }
 
     /// Notes which file the frame came in that was just taken in.
@@ -262,6 +275,7 @@ impl LiveSession {
             items: self.items.iter().copied().collect(),
             seen: self.seen_sorted.clone(),
             trajectory: self.trajectory.clone(),
+            models: self.models,
         }
     }
 
@@ -309,9 +323,20 @@ pub struct SessionView {
     /// The items seen, in ascending order.
     pub seen: Vec<ItemNo>,
     pub trajectory: Trajectory,
+    /// Which models the trajectory's embeddings are of.
+    pub models: u32,
 }
 
 impl SessionView {
+    /// The same without a trajectory that other models than those of this number have made.
+    #[must_use]
+    pub fn seen_by(mut self, models: u32) -> Self {
+        if self.models != models {
+            self.trajectory = Trajectory::default();
+        }
+        self
+    }
+
     /// Whether the viewer has had anything to do with the item.
     pub fn has_seen(&self, item: ItemNo) -> bool {
         self.seen.binary_search(&item).is_ok()
@@ -401,10 +426,10 @@ mod tests {
         let thumb = |level: u8| LumaThumb(Box::new([level; LUMA_SIDE * LUMA_SIDE]));
         let embedding = Embedding::unit(vec![1.0, 2.0]).unwrap();
         let mut session = session();
-        session.observe_frame(0.0, thumb(10), Motion::default(), &embedding, Timestamp(1));
+        session.observe_frame(0.0, thumb(10), Motion::default(), (&embedding, 1), Timestamp(1));
         session.observe_repeated_frame(1.0, thumb(11), Motion { energy: 0.1, ..Motion::default() }, Timestamp(2));
         assert_eq!(session.last_thumb(), Some(&thumb(11)));
-        assert_eq!(session.embedded_thumb(), Some(&thumb(10)));
+        assert_eq!(session.embedded_thumb(1), Some(&thumb(10)));
         assert_eq!((session.frames_skipped, session.trajectory().frames()), (1, 2));
         assert_eq!(session.last_embedding(), Some(&embedding));
         assert_eq!((session.motion.energy, session.last_seen), (0.1, Timestamp(2)));
@@ -418,7 +443,7 @@ mod tests {
         let thumb = LumaThumb(Box::new([0; LUMA_SIDE * LUMA_SIDE]));
         for item in 0..1000 {
             session.observe_event(EventKind::Click, ItemNo(item), Timestamp(i64::from(item)), None, None);
-            session.observe_frame(f64::from(item), thumb.clone(), Motion::default(), &embedding, Timestamp(0));
+            session.observe_frame(f64::from(item), thumb.clone(), Motion::default(), (&embedding, 1), Timestamp(0));
         }
         let bytes = session.heap_bytes() + size_of::<LiveSession>();
         assert!((11_000..13_500).contains(&bytes), "{bytes}");

@@ -58,7 +58,8 @@ impl<T> Queueing<T> {
         self.0.await.unwrap_or(Err(StoreError::Closed))
     }
 
-    fn wait_blocking(self) -> Result<T, StoreError> {
+    /// Waits on a thread that may be blocked.
+    pub fn wait_blocking(self) -> Result<T, StoreError> {
         self.0.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 }
@@ -426,7 +427,7 @@ impl Store {
     }
 
     /// Bounds the size of a record.
-    fn accept(&self, sealed: Result<Vec<u8>, OpenError>) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn accept(&self, sealed: Result<Vec<u8>, OpenError>) -> Result<Vec<u8>, StoreError> {
         let bytes = sealed.map_err(|e| self.core().unreadable("a new record", &e))?;
         if bytes.len() > MAX_RECORD_BYTES {
             return Err(StoreError::TooLarge { bytes: bytes.len(), limit: MAX_RECORD_BYTES });
@@ -434,7 +435,7 @@ impl Store {
         Ok(bytes)
     }
 
-    fn submit<T>(
+    pub(super) fn submit<T>(
         &self,
         bytes: usize,
         make: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Write,

@@ -11,6 +11,7 @@
 //! A record that cannot be read is skipped and counted; a file that cannot be read stops the start with one
 //! error that names it.
 
+mod amend;
 mod checkpoint;
 mod codec;
 mod core;
@@ -29,6 +30,7 @@ mod tables;
 mod user_keys;
 mod writer;
 
+pub use amend::Stamp;
 pub use checkpoint::Checkpoint;
 pub use embedded::{Queueing, Scanned, Store, StoreSizes};
 pub use error::StoreError;

@@ -3,6 +3,7 @@
 use redb::{ReadableTable, StorageError, TableDefinition, WriteTransaction};
 
 use super::Appended;
+use super::amend::Amendment;
 use super::codec::{LogRecord, set_previous};
 use super::people::People;
 use super::seal::{BlindId, Kind};
@@ -123,6 +124,15 @@ impl<'t> Tables<'t> {
             }
         }
         self.log(&item.entry)
+    }
+
+    /// Puts a record in the place of the one that it was made from; `false` if another one stands there.
+    pub(super) fn amend(&mut self, amendment: &Amendment) -> Result<bool, StorageError> {
+        let as_expected = self.catalogue.get(&amendment.key)?.is_some_and(|own| own.value() == amendment.expected);
+        if as_expected {
+            self.catalogue.insert(&amendment.key, amendment.record.as_slice())?;
+        }
+        Ok(as_expected)
     }
 
     /// Deletes an item; the sequence of its entry in the log, or `None` if there was no such item.

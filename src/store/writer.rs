@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use crossbeam_channel::Receiver;
 use tokio::sync::oneshot;
 
+use super::amend::Amendment;
 use super::core::Core;
 use super::rewrite;
 use super::seal::{BlindId, ServiceKeys};
@@ -27,6 +28,8 @@ pub(super) enum Write {
     Events { records: Vec<Vec<u8>>, done: Done<Vec<Appended>> },
     /// Put items into the catalogue.
     Items { items: Vec<ItemWrite>, done: Done<Vec<u64>> },
+    /// Put records in the place of those that they were made from.
+    Amend { amendments: Vec<Amendment>, done: Done<Vec<bool>> },
     /// Take an item out of the catalogue.
     Delete { key: BlindId, entry: Vec<u8>, done: Done<Option<u64>> },
     /// Remove the oldest entries of the log.
@@ -100,6 +103,7 @@ enum Answer {
     Events(Done<Vec<Appended>>, Vec<Appended>),
     Items(Done<Vec<u64>>, Vec<u64>),
     Delete(Done<Option<u64>>, Option<u64>),
+    Amend(Done<Vec<bool>>, Vec<bool>),
     Trim(Done<Trimmed>, Trimmed),
 }
 
@@ -260,6 +264,13 @@ impl Writer {
                         sequences.push(tables.put(item).map_err(|e| fail(e.into()))?);
                     }
                 }
+                Write::Amend { amendments, done } => {
+                    answers.push(Answer::Amend(done, Vec::with_capacity(amendments.len())));
+                    let Some(Answer::Amend(_, amended)) = answers.last_mut() else { continue };
+                    for amendment in &amendments {
+                        amended.push(tables.amend(amendment).map_err(|e| fail(e.into()))?);
+                    }
+                }
                 Write::Delete { key, entry, done } => {
                     answers.push(Answer::Delete(done, None));
                     let Some(Answer::Delete(_, deleted)) = answers.last_mut() else { continue };
@@ -292,6 +303,7 @@ impl Write {
         match self {
             Self::Events { records, .. } => records.len(),
             Self::Items { items, .. } => items.len(),
+            Self::Amend { amendments, .. } => amendments.len(),
             Self::Delete { .. } | Self::Trim { .. } | Self::Adopt { .. } => 1,
         }
     }
@@ -301,6 +313,7 @@ impl Write {
         match self {
             Self::Events { done, .. } => drop(done.send(Err(error.clone()))),
             Self::Items { done, .. } => drop(done.send(Err(error.clone()))),
+            Self::Amend { done, .. } => drop(done.send(Err(error.clone()))),
             Self::Delete { done, .. } => drop(done.send(Err(error.clone()))),
             Self::Trim { done, .. } => drop(done.send(Err(error.clone()))),
             Self::Adopt { done, .. } => drop(done.send(Err(error.clone()))),
@@ -313,6 +326,7 @@ impl Answer {
         match self {
             Self::Events(done, appended) => drop(done.send(Ok(appended))),
             Self::Items(done, sequences) => drop(done.send(Ok(sequences))),
+            Self::Amend(done, amended) => drop(done.send(Ok(amended))),
             Self::Delete(done, deleted) => drop(done.send(Ok(deleted))),
             Self::Trim(done, trimmed) => drop(done.send(Ok(trimmed))),
         }
@@ -322,6 +336,7 @@ impl Answer {
         match self {
             Self::Events(done, _) => drop(done.send(Err(error.clone()))),
             Self::Items(done, _) => drop(done.send(Err(error.clone()))),
+            Self::Amend(done, _) => drop(done.send(Err(error.clone()))),
             Self::Delete(done, _) => drop(done.send(Err(error.clone()))),
             Self::Trim(done, _) => drop(done.send(Err(error.clone()))),
         }

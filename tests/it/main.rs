@@ -15,6 +15,7 @@ mod keys;
 mod kill;
 mod learning;
 mod live;
+mod models;
 mod online;
 mod operations;
 mod privacy;

@@ -6,6 +6,7 @@ pub(super) mod item_batch;
 pub(super) mod items;
 pub(super) mod learning;
 pub(super) mod live;
+pub(super) mod models;
 pub(super) mod operations;
 pub(super) mod recommendations;
 pub(super) mod search;

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::api::problem::{ApiError, Problem};
 use crate::api::state::AppState;
-use crate::api::wire::milliseconds;
+use crate::api::wire::{TakeoverAnswer, milliseconds};
 
 /// The text of the OpenAPI document, made once.
 #[derive(Debug, Clone)]
@@ -21,12 +21,15 @@ pub(in crate::api) struct OpenApiText(pub(in crate::api) Bytes);
 pub(in crate::api) struct ReadyAnswer {
     /// Always `ready`.
     status: &'static str,
-    /// The embedding model, as `name@hash`.
+    /// The embedding model, as `name@hash`; several with their weights.
     model: String,
     /// The execution provider that runs it.
     provider: String,
     /// How long the check's inference took.
     inference_ms: f64,
+    /// Models that are to take over, and how far they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coming: Option<TakeoverAnswer>,
 }
 
 /// What the service consists of.
@@ -41,7 +44,7 @@ pub(in crate::api) struct StatusAnswer {
     version: &'static str,
     /// Seconds since it was started.
     uptime_s: f64,
-    /// The embedding model, as `name@hash`.
+    /// The embedding model, as `name@hash`; several with their weights.
     model: String,
     /// The execution provider that runs it.
     provider: String,
@@ -106,6 +109,7 @@ pub(in crate::api) async fn readyz(State(state): State<AppState>) -> Result<Json
         model: readiness.model,
         provider: readiness.provider,
         inference_ms: milliseconds(readiness.inference),
+        coming: readiness.coming.map(Into::into),
     }))
 }
 

@@ -10,6 +10,7 @@ mod filter;
 mod item;
 mod learning;
 mod live;
+mod models;
 mod recommend;
 mod search;
 mod session;
@@ -28,6 +29,7 @@ pub(super) use live::{
     AckAnswer, ClientMessage, FRAME_HEAD_BYTES, HelloAnswer, ListsAnswer, LiveError, LiveQuery, Pace, PlayerAction,
     PlayerChange, SeenAnswer, ServerMessage, TicketAnswer, TicketBody, read_frame,
 };
+pub(super) use models::{ModelsAnswer, ModelsBody, TakeoverAnswer};
 pub(super) use recommend::{FrameAnswer, RecommendAnswer, RecommendBody, RecommendQuery, milliseconds};
 pub(super) use search::{Asked, SearchAnswerBody, SearchBody, SearchQuery, SimilarQuery};
 pub(super) use session::{FrameQuery, FrameReport, SessionAnswer};

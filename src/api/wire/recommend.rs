@@ -54,6 +54,10 @@ pub(in crate::api) struct RecommendBody {
     /// Whether to give the reasons of every item.
     #[serde(default)]
     pub(in crate::api) explain: bool,
+    /// What each model counts where several are in use, by name; those that are not named do not count. As the settings
+    /// say if left out.
+    #[serde(default)]
+    pub(in crate::api) model_weights: BTreeMap<String, f32>,
     /// By when the answer must be out, in milliseconds; late sources are left out.
     #[schema(examples(50))]
     pub(in crate::api) deadline_ms: Option<u64>,
@@ -129,6 +133,7 @@ impl RecommendQuery {
             exclude: self.exclude.as_deref().map(item_ids).transpose()?.unwrap_or_default(),
             diversity: self.diversity,
             explain: self.explain.unwrap_or_default(),
+            model_weights: BTreeMap::new(),
             deadline_ms: self.deadline_ms,
             frames_at_s: None,
         };
@@ -205,6 +210,7 @@ impl RecommendBody {
             exclude: self.exclude,
             diversity: self.diversity,
             explain: self.explain,
+            model_weights: self.model_weights,
             deadline: self.deadline_ms.map(Duration::from_millis),
         })
     }

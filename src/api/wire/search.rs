@@ -3,6 +3,8 @@
 mod example;
 mod hit;
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -61,6 +63,10 @@ pub(in crate::api) struct SearchBody {
     pub(in crate::api) score_threshold: Option<f32>,
     /// Whether an item is one hit, as its best picture; `true` if left out. With `false` each picture is a hit.
     pub(in crate::api) group: Option<bool>,
+    /// What each model counts where several are in use, by name; those that are not named do not count. As the settings
+    /// say if left out.
+    #[serde(default)]
+    pub(in crate::api) model_weights: BTreeMap<String, f32>,
     /// Whether to say what each example contributed to a score.
     #[serde(default)]
     pub(in crate::api) explain: bool,
@@ -275,6 +281,7 @@ impl SearchBody {
             score_threshold: self.score_threshold,
             each_image: self.group == Some(false),
             explain: self.explain,
+            model_weights: self.model_weights,
         })
     }
 }

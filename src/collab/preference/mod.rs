@@ -170,6 +170,15 @@ impl Preference {
         }
     }
 
+    /// From here on pictures say nothing of new items, until the next training, for which this is a reason: others look at
+    /// them now, and the model knows nothing of what they see.
+    pub fn forget_pictures(&self) {
+        self.schedule.lock().forgot = true;
+        if let Some(model) = self.model.load_full() {
+            model.forget_pictures();
+        }
+    }
+
     /// Forgets an item altogether.
     pub fn forget_item(&self, item: ItemNo) {
         self.histories.write().forget_item(item);

@@ -54,6 +54,8 @@ pub(super) struct Model {
     /// By row, whether its item has lost it: in the order in which rows are looked at, which `places` is not.
     gone: Vec<AtomicBool>,
     added: RwLock<Added>,
+    /// Pictures are seen by others now than those that the map was learned from.
+    without_pictures: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +126,7 @@ impl Model {
             places,
             gone,
             added: RwLock::default(),
+            without_pictures: AtomicBool::new(false),
         }
     }
 
@@ -170,6 +173,13 @@ impl Model {
         if place.is_some_and(|place| self.origins[place] == Origin::Learned) {
             return true;
         }
+        let worded;
+        let features = if self.without_pictures.load(Ordering::Relaxed) {
+            worded = features.clone().only(false, true);
+            &worded
+        } else {
+            features
+        };
         let Some(map) = self.map.as_ref().filter(|_| !features.is_empty()) else { return place.is_some() };
         let mut factor = vec![0.0; self.dims];
         map.map(features, &mut factor);
@@ -191,6 +201,11 @@ impl Model {
         rows.extend_from_slice(&factor);
         self.give_up(item);
         true
+    }
+
+    /// From here on only words describe items.
+    pub(super) fn forget_pictures(&self) {
+        self.without_pictures.store(true, Ordering::Relaxed);
     }
 
     /// Takes an item's row away.

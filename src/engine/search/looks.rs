@@ -5,6 +5,7 @@
 
 use crate::domain::{Embedding, dot};
 use crate::engine::Strategy;
+use crate::inference::Blend;
 
 /// Pictures that are one example together: one upload, or all pictures of an item.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ enum Rule {
     },
     Average {
         direction: Embedding,
+        /// What a cosine with it is multiplied with, see [`Blend::reach`].
+        scale: f32,
         /// The examples' means; weighted by their factors they sum to `direction`.
         means: Vec<Ray>,
     },
@@ -54,7 +57,9 @@ enum Rule {
 struct Ray {
     example: usize,
     vector: Embedding,
-    /// What its cosine is multiplied with.
+    /// What its cosine is multiplied with to be a similarity, see [`Blend::reach`].
+    scale: f32,
+    /// What the similarity is multiplied with.
     factor: f32,
 }
 
@@ -64,25 +69,25 @@ pub(super) struct NoDirection;
 
 impl Looks {
     /// Prepares `samples`; `None` if there are none.
-    pub(super) fn new(samples: &[Sample], strategy: Strategy) -> Result<Option<Self>, NoDirection> {
+    pub(super) fn new(samples: &[Sample], strategy: Strategy, blend: &Blend) -> Result<Option<Self>, NoDirection> {
         if samples.is_empty() {
             return Ok(None);
         }
         let sum = |negative: bool| samples.iter().filter(|s| s.negative == negative).map(|s| s.weight).sum::<f32>();
         let (good, bad) = (sum(false), sum(true));
         let rule = match strategy {
-            Strategy::BestScore => best(samples),
-            Strategy::AverageVector => average(samples, good, bad)?,
+            Strategy::BestScore => best(samples, blend),
+            Strategy::AverageVector => average(samples, good, bad, blend)?,
         };
         Ok(Some(Self { weight: if good > 0.0 { good } else { bad }, rule }))
     }
 
     /// What to search an index with. No picture's likeness is greater than the greatest of its cosines with these, each
-    /// times its factor, or than 0 where there are bad examples to be nearer to.
+    /// times the factor beside it, or than 0 where there are bad examples to be nearer to.
     pub(super) fn queries(&self) -> Vec<(&Embedding, f32)> {
         match &self.rule {
-            Rule::Best { good, .. } => good.iter().map(|ray| (&ray.vector, ray.factor)).collect(),
-            Rule::Average { direction, .. } => vec![(direction, 1.0)],
+            Rule::Best { good, .. } => good.iter().map(|ray| (&ray.vector, ray.scale * ray.factor)).collect(),
+            Rule::Average { direction, scale, .. } => vec![(direction, *scale)],
         }
     }
 
@@ -103,16 +108,19 @@ impl Looks {
     /// `least`; `None` if that cannot be told.
     pub(super) fn least_cosine(&self, least: f32) -> Option<f32> {
         match &self.rule {
-            // Factors are at most 1, so that a likeness above 0 needs a cosine that is at least as great.
-            Rule::Best { .. } => (least > 0.0).then_some(least),
-            Rule::Average { .. } => Some(least),
+            // Factors are at most 1, so that a likeness above 0 needs a similarity that is at least as great.
+            Rule::Best { good, .. } => {
+                let most = good.iter().map(|ray| ray.scale).fold(1.0, f32::max);
+                (least > 0.0).then_some(least / most)
+            }
+            Rule::Average { scale, .. } => Some(least / scale),
         }
     }
 
     /// How alike the picture is: −1 to 1.
     pub(super) fn likeness(&self, image: &Embedding) -> f32 {
         match &self.rule {
-            Rule::Average { direction, .. } => direction.cosine(image),
+            Rule::Average { direction, scale, .. } => (direction.cosine(image) * scale).clamp(-1.0, 1.0),
             Rule::Best { .. } => self.shares(image).iter().map(|share| share.contribution).sum(),
         }
     }
@@ -120,11 +128,12 @@ impl Looks {
     /// What sums to the [`likeness`](Self::likeness).
     pub(super) fn shares(&self, image: &Embedding) -> Vec<Share> {
         match &self.rule {
-            Rule::Average { means, .. } => means
+            Rule::Average { means, scale, .. } => means
                 .iter()
                 .map(|ray| {
                     let cosine = dot(ray.vector.as_slice(), image.as_slice());
-                    Share { example: ray.example, similarity: cosine, contribution: ray.factor * cosine }
+                    let (similarity, contribution) = (ray.scale * cosine, ray.factor * cosine * scale);
+                    Share { example: ray.example, similarity, contribution }
                 })
                 .collect(),
             Rule::Best { good, bad } => {
@@ -145,12 +154,13 @@ impl Looks {
     }
 }
 
-fn best(samples: &[Sample]) -> Rule {
+fn best(samples: &[Sample], blend: &Blend) -> Rule {
     let heaviest = samples.iter().map(|s| s.weight).fold(f32::MIN_POSITIVE, f32::max);
     let rays = |negative: bool| {
         let of = |s: &Sample| {
             let (example, factor) = (s.example, s.weight / heaviest);
-            s.vectors.clone().into_iter().map(move |vector| Ray { example, vector, factor })
+            let ray = move |vector: Embedding| Ray { example, scale: 1.0 / blend.reach(&vector), vector, factor };
+            s.vectors.clone().into_iter().map(ray)
         };
         samples.iter().filter(|s| s.negative == negative).flat_map(of).collect()
     };
@@ -158,7 +168,7 @@ fn best(samples: &[Sample]) -> Rule {
 }
 
 /// Twice the good examples' mean less the bad ones': from the bad mean over the good one as far again.
-fn average(samples: &[Sample], good: f32, bad: f32) -> Result<Rule, NoDirection> {
+fn average(samples: &[Sample], good: f32, bad: f32, blend: &Blend) -> Result<Rule, NoDirection> {
     let dims = samples.first().and_then(|s| s.vectors.first()).map_or(0, Embedding::dims);
     let mut sum = vec![0.0_f32; dims];
     let mut means = Vec::with_capacity(samples.len());
@@ -170,7 +180,7 @@ fn average(samples: &[Sample], good: f32, bad: f32) -> Result<Rule, NoDirection>
         };
         let vector = mean(&sample.vectors, dims).ok_or(NoDirection)?;
         sum.iter_mut().zip(vector.as_slice()).for_each(|(sum, own)| *sum += factor * own);
-        means.push(Ray { example: sample.example, vector, factor });
+        means.push(Ray { example: sample.example, scale: 1.0 / blend.reach(&vector), vector, factor });
     }
     let length = sum.iter().map(|v| v * v).sum::<f32>().sqrt();
     // Rounding leaves some length where there is none.
@@ -179,7 +189,7 @@ fn average(samples: &[Sample], good: f32, bad: f32) -> Result<Rule, NoDirection>
     }
     means.iter_mut().for_each(|ray| ray.factor /= length);
     let direction = Embedding::unit(sum).map_err(|_| NoDirection)?;
-    Ok(Rule::Average { direction, means })
+    Ok(Rule::Average { scale: 1.0 / blend.reach(&direction), direction, means })
 }
 
 /// The direction of the vectors' mean; the first one's if they cancel out.
@@ -194,8 +204,8 @@ fn mean(vectors: &[Embedding], dims: usize) -> Option<Embedding> {
 /// The greatest weighted cosine, and whose it is with the cosine itself.
 fn nearest(rays: &[Ray], image: &Embedding) -> Option<(f32, (usize, f32))> {
     let weighed = rays.iter().map(|ray| {
-        let cosine = ray.vector.cosine(image);
-        (ray.factor * cosine, (ray.example, cosine))
+        let similarity = (ray.vector.cosine(image) * ray.scale).clamp(-1.0, 1.0);
+        (ray.factor * similarity, (ray.example, similarity))
     });
     weighed.max_by(|a, b| a.0.total_cmp(&b.0))
 }
@@ -205,6 +215,8 @@ mod tests {
     use proptest::prelude::{any, prop, prop_assert, proptest};
 
     use super::*;
+    use crate::domain::{Fit, InputSize};
+    use crate::inference::ModelSpec;
 
     fn unit(values: &[f32]) -> Embedding {
         Embedding::unit(values.to_vec()).unwrap()
@@ -214,8 +226,18 @@ mod tests {
         Sample { example, weight, negative, vectors: vectors.iter().map(|v| unit(v)).collect() }
     }
 
+    /// Two models whose parts make up `dims` dimensions, or one.
+    fn blend(dims: usize, models: usize) -> Blend {
+        let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
+        let spec = |name: &str, dims| ModelSpec { model_id: name.to_owned(), input, dims };
+        match models {
+            1 => Blend::new(&[(&spec("a", dims), 1.0)]).unwrap(),
+            _ => Blend::new(&[(&spec("a", 1), 0.3), (&spec("b", dims - 1), 0.7)]).unwrap(),
+        }
+    }
+
     fn looks(samples: &[Sample], strategy: Strategy) -> Looks {
-        Looks::new(samples, strategy).unwrap().unwrap()
+        Looks::new(samples, strategy, &blend(samples[0].vectors[0].dims(), 1)).unwrap().unwrap()
     }
 
     #[test]
@@ -226,7 +248,7 @@ mod tests {
             assert!((looks.likeness(&unit(&[1.0, 0.0])) - 0.6).abs() < 1e-6);
             assert!((looks.likeness(&unit(&[0.0, -1.0])) + 0.8).abs() < 1e-6);
         }
-        assert!(Looks::new(&[], Strategy::BestScore).unwrap().is_none());
+        assert!(Looks::new(&[], Strategy::BestScore, &blend(2, 1)).unwrap().is_none());
     }
 
     #[test]
@@ -268,7 +290,7 @@ mod tests {
     #[test]
     fn examples_that_cancel_out_are_refused() {
         let opposite = [sample(0, 1.0, false, &[&[1.0, 0.0]]), sample(1, 1.0, false, &[&[-1.0, 0.0]])];
-        assert_eq!(Looks::new(&opposite, Strategy::AverageVector).unwrap_err(), NoDirection);
+        assert_eq!(Looks::new(&opposite, Strategy::AverageVector, &blend(2, 1)).unwrap_err(), NoDirection);
     }
 
     #[test]
@@ -285,14 +307,21 @@ mod tests {
             vectors in prop::collection::vec((prop::array::uniform4(-1.0_f32..1.0), 0.1_f32..3.0, any::<bool>()), 1..6),
             image in prop::array::uniform4(-1.0_f32..1.0),
             average in any::<bool>(),
+            models in 1_usize..3,
         ) {
-            let Ok(image) = Embedding::unit(image.to_vec()) else { return Ok(()) };
+            // Pictures' parts are as long as the models' weights say.
+            let unit = |part: &[f32]| Embedding::unit(part.to_vec()).ok();
+            let image = match models {
+                1 => unit(&image),
+                _ => unit(&image[..1]).zip(unit(&image[1..])).and_then(|(a, b)| blend(4, 2).fuse(&[a, b])),
+            };
+            let Some(image) = image else { return Ok(()) };
             let samples: Vec<Sample> = vectors.iter().enumerate().filter_map(|(example, (values, weight, negative))| {
                 let vectors = vec![Embedding::unit(values.to_vec()).ok()?];
                 Some(Sample { example, weight: *weight, negative: *negative, vectors })
             }).collect();
             let strategy = if average { Strategy::AverageVector } else { Strategy::BestScore };
-            let Ok(Some(looks)) = Looks::new(&samples, strategy) else { return Ok(()) };
+            let Ok(Some(looks)) = Looks::new(&samples, strategy, &blend(4, models)) else { return Ok(()) };
             let likeness = looks.likeness(&image);
             prop_assert!((-1.0001..1.0001).contains(&likeness));
             let sum: f32 = looks.shares(&image).iter().map(|share| share.contribution).sum();

@@ -10,7 +10,7 @@ use super::Portrait;
 /// What a picture takes beside its thumbnail and its embedding, about.
 const OVERHEAD_BYTES: usize = 200;
 
-/// Pictures by the SHA-256 of their files, with what one model says of them; the oldest make room.
+/// Pictures by the SHA-256 of their files, with what the models in use say of them; the oldest make room.
 #[derive(Debug)]
 pub(in crate::engine) struct KnownPictures {
     max_bytes: usize,
@@ -19,7 +19,7 @@ pub(in crate::engine) struct KnownPictures {
 
 #[derive(Debug, Default)]
 struct Pictures {
-    /// The model that the embeddings are of.
+    /// The models that the embeddings are of.
     model_id: String,
     portraits: HashMap<[u8; 32], Portrait>,
     /// In the order in which they came.
@@ -65,7 +65,7 @@ impl KnownPictures {
 
 fn bytes_of(portrait: &Portrait) -> usize {
     portrait.thumbnail.as_ref().map_or(0, |jpeg| jpeg.len())
-        + portrait.embedding.dims() * size_of::<f32>()
+        + portrait.embeddings.iter().map(|(id, own)| id.len() + own.dims() * size_of::<f32>()).sum::<usize>()
         + OVERHEAD_BYTES
 }
 
@@ -77,8 +77,8 @@ mod tests {
     use crate::domain::Embedding;
 
     fn portrait(width: u32) -> Portrait {
-        let embedding = Embedding::unit(vec![1.0, width as f32]).unwrap();
-        Portrait { width, height: 1, thumbnail: Some(Bytes::from(vec![0; 792])), embedding }
+        let embeddings = [("m".to_owned(), Embedding::unit(vec![1.0, width as f32]).unwrap())].into();
+        Portrait { width, height: 1, thumbnail: Some(Bytes::from(vec![0; 791])), embeddings }
     }
 
     #[test]

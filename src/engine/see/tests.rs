@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::domain::{EmbeddingError, Fit};
-use crate::inference::{Backend, BackendError, EmbedderOptions, ModelSpec, PixelBatch};
+use crate::index::{self, IndexSettings};
+use crate::inference::{Backend, BackendError, EmbedderOptions, Ensemble, ModelSpec, PixelBatch};
 
 /// At least what a picture costs with [`Slow`].
 const COST: Duration = Duration::from_millis(20);
@@ -20,7 +21,7 @@ impl Backend for Slow {
     }
 }
 
-fn eyes(max_wait: Duration) -> (Eyes, Arc<AtomicUsize>) {
+fn eyes(max_wait: Duration) -> (Eyes, Gallery, Arc<AtomicUsize>) {
     let looked = Arc::new(AtomicUsize::new(0));
     let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
     let spec = ModelSpec { model_id: "slow@0".into(), input, dims: 2 };
@@ -32,7 +33,6 @@ fn eyes(max_wait: Duration) -> (Eyes, Arc<AtomicUsize>) {
         queue_timeout: Duration::from_secs(60),
         max_wait,
         thumbnail_side: 0,
-        embedder,
         metrics: Metrics::new().unwrap(),
         admission: Semaphore::new(8),
         bulk: Semaphore::new(2),
@@ -40,7 +40,8 @@ fn eyes(max_wait: Duration) -> (Eyes, Arc<AtomicUsize>) {
         capacity: 8,
         known: KnownPictures::new(1 << 20),
     };
-    (eyes, looked)
+    let gallery = Gallery::new(1, Ensemble::of(embedder).unwrap(), index::open(&IndexSettings::new(2)).unwrap());
+    (eyes, gallery, looked)
 }
 
 /// A JPEG of one grey.
@@ -54,16 +55,16 @@ fn frame(bytes: &Bytes) -> FrameUpload {
 }
 
 fn before(seen: &Seen) -> Option<Before> {
-    Some(Before { last: seen.thumb.clone(), embedded: seen.thumb.clone(), upload: Some(seen.upload) })
+    Some(Before { last: seen.thumb.clone(), embedded: Some(seen.thumb.clone()), upload: Some(seen.upload) })
 }
 
 #[tokio::test]
 async fn what_would_come_too_late_is_refused_before_it_costs_anything() {
-    let (eyes, looked) = eyes(COST / 2);
+    let (eyes, gallery, looked) = eyes(COST / 2);
     let look = |grey, budget: Option<Duration>| {
         let deadline = budget.map(|budget| Instant::now() + budget);
-        let (eyes, frames) = (&eyes, [frame(&jpeg(grey))]);
-        async move { eyes.look(&frames, None, Priority::Live, deadline).await }
+        let (eyes, gallery, frames) = (&eyes, &gallery, [frame(&jpeg(grey))]);
+        async move { eyes.look(gallery, &frames, None, Priority::Live, deadline).await }
     };
     // Nobody is ahead, and what a picture costs is not known yet.
     assert!(look(10, None).await.is_ok());
@@ -72,7 +73,7 @@ async fn what_would_come_too_late_is_refused_before_it_costs_anything() {
     let refused = look(60, None).await;
     assert!(matches!(refused, Err(EngineError::Busy { retry_after }) if retry_after >= COST), "{refused:?}");
     assert!(matches!(look(60, Some(COST / 2)).await, Err(EngineError::Busy { .. })), "not by its own deadline either");
-    assert!(matches!(eyes.embed_query(jpeg(60), "image").await, Err(EngineError::Busy { .. })));
+    assert!(matches!(eyes.embed_query(&gallery, jpeg(60), "image").await, Err(EngineError::Busy { .. })));
     assert_eq!(looked.load(Ordering::SeqCst), 2);
     assert!(look(60, Some(Duration::from_secs(60))).await.is_ok(), "whoever has time may wait");
     drop(someone);
@@ -82,33 +83,33 @@ async fn what_would_come_too_late_is_refused_before_it_costs_anything() {
 
 #[tokio::test]
 async fn a_file_that_comes_again_is_not_even_decoded() {
-    let (mut eyes, looked) = eyes(Duration::from_secs(60));
+    let (mut eyes, gallery, looked) = eyes(Duration::from_secs(60));
     let (first, other) = (jpeg(10), jpeg(200));
-    let seen = eyes.look(&[frame(&first)], None, Priority::Live, None).await.unwrap().remove(0);
+    let seen = eyes.look(&gallery, &[frame(&first)], None, Priority::Live, None).await.unwrap().remove(0);
     assert_eq!((seen.upload.width, seen.upload.height), (32, 32));
     // Not one permit is left to decode.
     let decoder = eyes.decoders.acquire().await.unwrap();
-    let again = eyes.look(&[frame(&first)], before(&seen), Priority::Live, None).await.unwrap().remove(0);
+    let again = eyes.look(&gallery, &[frame(&first)], before(&seen), Priority::Live, None).await.unwrap().remove(0);
     assert!(matches!(again.sight, Sight::Repeat));
     assert_eq!((again.upload, again.motion), (seen.upload, Motion::default()));
     drop(decoder);
-    let new = eyes.look(&[frame(&other)], before(&seen), Priority::Live, None).await.unwrap().remove(0);
+    let new = eyes.look(&gallery, &[frame(&other)], before(&seen), Priority::Live, None).await.unwrap().remove(0);
     assert!(matches!(new.sight, Sight::New(_)));
     assert_eq!(looked.load(Ordering::SeqCst), 2);
     // Whoever wants every frame embedded gets it.
     eyes.near_duplicate_difference = 0.0;
-    let new = eyes.look(&[frame(&first)], before(&seen), Priority::Live, None).await.unwrap().remove(0);
+    let new = eyes.look(&gallery, &[frame(&first)], before(&seen), Priority::Live, None).await.unwrap().remove(0);
     assert!(matches!(new.sight, Sight::New(_)));
     assert_eq!(looked.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
 async fn a_picture_that_another_item_has_is_not_looked_at_again() {
-    let (eyes, looked) = eyes(Duration::from_secs(60));
-    let one = eyes.portray(jpeg(10), "image[0]").await.unwrap();
-    let same = eyes.portray(jpeg(10), "image[1]").await.unwrap();
-    assert_eq!((one.width, &one.embedding), (same.width, &same.embedding));
+    let (eyes, gallery, looked) = eyes(Duration::from_secs(60));
+    let one = eyes.portray(jpeg(10), "image[0]", gallery.ensemble.embedders()).await.unwrap();
+    let same = eyes.portray(jpeg(10), "image[1]", gallery.ensemble.embedders()).await.unwrap();
+    assert_eq!((one.width, &one.embeddings), (same.width, &same.embeddings));
     assert_eq!(looked.load(Ordering::SeqCst), 1);
-    eyes.portray(jpeg(200), "image[2]").await.unwrap();
+    eyes.portray(jpeg(200), "image[2]", gallery.ensemble.embedders()).await.unwrap();
     assert_eq!(looked.load(Ordering::SeqCst), 2);
 }

@@ -4,12 +4,14 @@ use std::path::{Component, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Channels, ElementType, Layout, Manifest, ManifestError, ModelBytes};
+use super::{Channels, ElementType, ExternalFile, Layout, Manifest, ManifestError, ModelBytes};
 use crate::domain::{Fit, InputSize};
 use crate::inference::checksum::{hex, parse_sha256, sha256};
 
 const MAX_SIDE: u32 = 4096;
-const MAX_DIMS: usize = 65_536;
+/// As many as an index takes.
+const MAX_DIMS: usize = 16_384;
+const MAX_EXTERNAL_FILES: usize = 16;
 
 /// The manifest as it is written.
 #[derive(Deserialize)]
@@ -22,6 +24,15 @@ pub(super) struct ManifestFile {
     source: String,
     input: InputTable,
     output: OutputTable,
+    #[serde(default)]
+    external_data: Vec<ExternalTable>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExternalTable {
+    file: PathBuf,
+    sha256: String,
 }
 
 #[derive(Deserialize)]
@@ -57,12 +68,15 @@ impl ManifestFile {
     /// Everything that can be checked without the model.
     pub(super) fn validate(self) -> Result<Manifest, ManifestError> {
         check_name(&self.name)?;
-        let escapes = self.file.components().any(|part| !matches!(part, Component::Normal(_)));
-        if escapes || self.file.as_os_str().is_empty() {
-            return Err(ManifestError::Escape { path: self.file });
+        let file = inside(self.file)?;
+        let sha256 = digest("sha256", &self.sha256)?;
+        if self.external_data.len() > MAX_EXTERNAL_FILES {
+            return Err(refuse("external_data", format!("may name at most {MAX_EXTERNAL_FILES} files")));
         }
-        let sha256 =
-            parse_sha256(&self.sha256).ok_or_else(|| refuse("sha256", "must have 64 hexadecimal digits".to_owned()))?;
+        let external = self.external_data.into_iter().map(|table| {
+            Ok(ExternalFile { file: inside(table.file)?, sha256: digest("external_data.sha256", &table.sha256)? })
+        });
+        let external = external.collect::<Result<Vec<_>, ManifestError>>()?;
         let input = self.input.size()?;
         let (mean, std) = self.input.normalisation()?;
         if !(1..=MAX_DIMS).contains(&self.output.dims) {
@@ -72,8 +86,10 @@ impl ManifestFile {
             name: self.name,
             licence: self.licence,
             source: self.source,
-            file: self.file,
+            file,
             sha256,
+            external,
+            external_bytes: Vec::new(),
             input_name: self.input.name,
             layout: self.input.layout,
             element_type: self.input.dtype,
@@ -133,12 +149,22 @@ impl InputTable {
 }
 
 /// Ids end up in answers, logs and metric labels.
-fn check_name(name: &str) -> Result<(), ManifestError> {
+pub(in crate::inference) fn check_name(name: &str) -> Result<(), ManifestError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > 64 || !name.chars().all(allowed) {
         return Err(refuse("name", "must have 1 to 64 letters, digits, dots, dashes and underscores".to_owned()));
     }
     Ok(())
+}
+
+/// A path that names something below the folder of models; whether a link leads out of it is seen when it is opened.
+fn inside(path: PathBuf) -> Result<PathBuf, ManifestError> {
+    let escapes = path.components().any(|part| !matches!(part, Component::Normal(_)));
+    if escapes || path.as_os_str().is_empty() { Err(ManifestError::Escape { path }) } else { Ok(path) }
+}
+
+fn digest(key: &'static str, text: &str) -> Result<[u8; 32], ManifestError> {
+    parse_sha256(text).ok_or_else(|| refuse(key, "must have 64 hexadecimal digits".to_owned()))
 }
 
 fn refuse(key: &'static str, reason: String) -> ManifestError {
@@ -159,5 +185,6 @@ fn model_id(manifest: &Manifest) -> String {
         m.output_name,
         m.dims
     );
+    let how = m.external.iter().fold(how, |how, external| format!("{how} {}", hex(&external.sha256)));
     format!("{}@{}", m.name, &hex(&sha256(how.as_bytes()))[..8])
 }

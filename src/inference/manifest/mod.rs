@@ -22,6 +22,10 @@
 //! [output]
 //! name = "embedding"
 //! dims = 512
+//!
+//! [[external_data]]                    # for each file of weights that the model keeps beside it
+//! file = "squeezenet.weights"          # as the model names it
+//! sha256 = "…"
 //! ```
 //!
 //! Unknown keys are refused, so that a typing error cannot turn normalisation off.
@@ -34,6 +38,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use self::file::ManifestFile;
+pub(super) use self::file::check_name;
 use super::checksum::{hex, sha256};
 use crate::domain::InputSize;
 
@@ -59,6 +64,9 @@ pub struct Manifest {
     source: String,
     file: PathBuf,
     sha256: [u8; 32],
+    external: Vec<ExternalFile>,
+    /// What the external files hold, in their order.
+    external_bytes: Vec<Arc<[u8]>>,
     input_name: String,
     layout: Layout,
     element_type: ElementType,
@@ -152,6 +160,13 @@ pub enum ManifestError {
     },
 }
 
+/// A file of weights beside the model.
+#[derive(Debug, Clone)]
+struct ExternalFile {
+    file: PathBuf,
+    sha256: [u8; 32],
+}
+
 /// Shared between the sessions that are made from them.
 #[derive(Clone)]
 enum ModelBytes {
@@ -197,16 +212,14 @@ impl Manifest {
     pub fn load_from(manifest_path: &Path, models_folder: &Path) -> Result<Self, ManifestError> {
         let text = read_bounded(manifest_path, MAX_MANIFEST_BYTES)?;
         let mut manifest = Self::parse_unchecked(&String::from_utf8_lossy(&text))?;
-        let canonical =
-            |path: &Path| path.canonicalize().map_err(|source| ManifestError::Read { path: path.to_owned(), source });
-        let model_path = canonical(&models_folder.join(&manifest.file))?;
-        // A link may lead outside even though the name does not.
-        if !model_path.starts_with(canonical(models_folder)?) {
-            return Err(ManifestError::Escape { path: manifest.file });
-        }
-        let model = read_bounded(&model_path, MAX_MODEL_BYTES)?;
+        let model = read_inside(models_folder, &manifest.file)?;
         manifest.check_hash(&model)?;
         manifest.model = ModelBytes::Read(Arc::new(model));
+        for external in &manifest.external {
+            let bytes = read_inside(models_folder, &external.file)?;
+            check_hash(&external.file, &external.sha256, &bytes)?;
+            manifest.external_bytes.push(bytes.into());
+        }
         Ok(manifest)
     }
 
@@ -230,11 +243,7 @@ impl Manifest {
     }
 
     fn check_hash(&self, model: &[u8]) -> Result<(), ManifestError> {
-        let actual = sha256(model);
-        if actual == self.sha256 {
-            return Ok(());
-        }
-        Err(ManifestError::Hash { path: self.file.clone(), expected: hex(&self.sha256), actual: hex(&actual) })
+        check_hash(&self.file, &self.sha256, model)
     }
 
     /// The model's name.
@@ -303,6 +312,11 @@ impl Manifest {
         self.dims
     }
 
+    /// The files of weights beside the model: the names by which it knows them, and what they hold.
+    pub fn external_data(&self) -> impl Iterator<Item = (&Path, Arc<[u8]>)> {
+        self.external.iter().zip(&self.external_bytes).map(|(external, bytes)| (external.file.as_path(), bytes.clone()))
+    }
+
     /// The ONNX file.
     pub fn model(&self) -> &[u8] {
         match &self.model {
@@ -318,6 +332,25 @@ impl std::fmt::Debug for Manifest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Manifest({}, {}×{}, {} dims)", self.model_id, self.input.width, self.input.height, self.dims)
     }
+}
+
+/// Reads a file of the folder of models. A link may lead outside even though the name does not; then it is refused.
+fn read_inside(folder: &Path, file: &Path) -> Result<Vec<u8>, ManifestError> {
+    let canonical =
+        |path: &Path| path.canonicalize().map_err(|source| ManifestError::Read { path: path.to_owned(), source });
+    let path = canonical(&folder.join(file))?;
+    if !path.starts_with(canonical(folder)?) {
+        return Err(ManifestError::Escape { path: file.to_owned() });
+    }
+    read_bounded(&path, MAX_MODEL_BYTES)
+}
+
+fn check_hash(file: &Path, expected: &[u8; 32], bytes: &[u8]) -> Result<(), ManifestError> {
+    let actual = sha256(bytes);
+    if actual == *expected {
+        return Ok(());
+    }
+    Err(ManifestError::Hash { path: file.to_owned(), expected: hex(expected), actual: hex(&actual) })
 }
 
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, ManifestError> {

@@ -163,7 +163,13 @@ mod tests {
             let thumb = LumaThumb(Box::new([0; LUMA_SIDE * LUMA_SIDE]));
             let embedding = Embedding::unit(vec![1.0, 0.0]).unwrap();
             session.show(ItemNo(3), Some(2.0), at(1));
-            session.observe_frame(0.0, thumb.clone(), Motion { energy: 0.5, ..Motion::default() }, &embedding, at(1));
+            session.observe_frame(
+                0.0,
+                thumb.clone(),
+                Motion { energy: 0.5, ..Motion::default() },
+                (&embedding, 1),
+                at(1),
+            );
             session.observe_repeated_frame(1.0, thumb, Motion { energy: 0.5, ..Motion::default() }, at(2));
         });
         let loaded = SessionTable::load(LIMITS, ITEMS, &table.save()).unwrap();

@@ -5,9 +5,10 @@ use rand::{Rng, SeedableRng};
 
 use super::super::looks::Sample;
 use super::*;
-use crate::domain::{Item, ItemId};
+use crate::domain::{Fit, InputSize, Item, ItemId};
 use crate::engine::Strategy;
 use crate::index::ExactIndex;
+use crate::inference::{Blend, ModelSpec};
 
 const DIMS: usize = 6;
 const ITEMS: u32 = 700;
@@ -69,12 +70,14 @@ fn mix<'a>(shelf: &'a Shelf, wanted: &Wanted, random: &mut StdRng) -> Mix<'a> {
         let by = By::Audience(shared.collect());
         described.push(Described { example: samples.len() + described.len(), weight: 1.0, negative: false, by });
     }
+    let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
+    let blend = Blend::new(&[(&ModelSpec { model_id: "m@1".into(), input, dims: DIMS }, 1.0)]).unwrap();
     let strategy = if wanted.average { Strategy::AverageVector } else { Strategy::BestScore };
     let allowed = wanted.few.then(|| (0..ITEMS).filter(|no| no % 17 == 3).collect());
     Mix {
         vectors: &shelf.vectors,
         text: &shelf.text,
-        looks: Looks::new(&samples, strategy).unwrap(),
+        looks: Looks::new(&samples, strategy, &blend).unwrap(),
         described,
         allowed,
         excluded: RoaringBitmap::from([5, 20, 37]),
