@@ -583,6 +583,8 @@ fn api_options(settings: &Settings) -> ApiOptions {
         live: live::live_options(settings),
         request_timeout: Duration::from_secs_f64(server.request_timeout_s),
         max_in_flight: server.max_in_flight,
+        min_in_flight: server.min_in_flight,
+        upload_memory_bytes: server.upload_memory_bytes,
         cors,
         require_keys: settings.security.require_keys,
         ..ApiOptions::default()

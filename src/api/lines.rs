@@ -1,10 +1,15 @@
 //! Where does a line end? Cuts a stream of bytes at line breaks, with a bound on each line.
 
+use std::time::Duration;
+
 use axum::body::BodyDataStream;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use super::problem::ApiError;
+
+/// For how long a sender may send nothing: whoever trickles holds a place that others could use.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A line of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,7 +62,8 @@ impl Lines {
                 self.searched = 0;
                 return Ok(self.finish(text));
             }
-            match self.stream.next().await {
+            let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
+            match next.map_err(|_| ApiError::InterruptedBody)? {
                 Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
                 Some(Err(_)) => return Err(ApiError::InterruptedBody),
                 None => self.ended = true,

@@ -1,7 +1,7 @@
 //! What happens to every request, whatever its route? Ids, spans, metrics, limits and headers.
 //!
 //! From the outside in: request id and problem bodies, secrets marked, span, metrics, panics caught, security
-//! headers, CORS, compression, a bound on the requests in flight. Timeouts and keys belong to routes.
+//! headers, CORS, compression, admission (`api/admission.rs`). Timeouts and keys belong to routes.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,7 +12,6 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, Method, header};
-use tokio::sync::Semaphore;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -21,6 +20,7 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
+use super::admission::{Admission, admit};
 use super::options::{ApiOptions, CorsOrigins};
 use super::problem::{self, ApiError, Carried};
 use super::server::Peer;
@@ -36,13 +36,16 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 #[derive(Debug, Clone)]
 pub(super) struct RequestId(pub(super) Arc<str>);
 
-/// Puts everything around `router` that every request passes.
+/// Puts everything around `router` that every request passes, with an admission of its own.
 pub(super) fn around(router: Router, options: &ApiOptions, metrics: &Metrics) -> Router {
-    let in_flight = Arc::new(Semaphore::new(options.max_in_flight.clamp(1, Semaphore::MAX_PERMITS)));
-    let overload = Overload { in_flight, metrics: metrics.clone() };
+    around_with(router, options, metrics, Admission::new(options, metrics))
+}
+
+/// The same with an admission that others know too.
+pub(super) fn around_with(router: Router, options: &ApiOptions, metrics: &Metrics, admission: Admission) -> Router {
     // `Router::layer` puts each layer around those before it: read from the bottom up.
     router
-        .layer(from_fn_with_state(overload, refuse_overload))
+        .layer(from_fn_with_state(admission, admit))
         .layer(compression())
         .layer(cors(&options.cors))
         .layer(from_fn(security_headers))
@@ -122,23 +125,6 @@ async fn measure(State(metrics): State<Metrics>, request: Request, next: Next) -
     response
 }
 
-#[derive(Debug, Clone)]
-struct Overload {
-    in_flight: Arc<Semaphore>,
-    metrics: Metrics,
-}
-
-async fn refuse_overload(State(overload): State<Overload>, request: Request, next: Next) -> Response {
-    // An orchestrator that asks whether the process lives must not be told that it is busy, or it restarts it.
-    let operations = matches!(request.uri().path(), "/livez" | "/readyz" | "/metrics");
-    let permit = overload.in_flight.try_acquire();
-    if permit.is_err() && !operations {
-        overload.metrics.count_overloaded();
-        return ApiError::Overloaded { retry_after: Duration::from_secs(1) }.into_response();
-    }
-    next.run(request).await
-}
-
 /// Limits how long the routes below may take; for `route_layer`.
 pub(super) async fn time_limit(Extension(limit): Extension<TimeLimit>, request: Request, next: Next) -> Response {
     match tokio::time::timeout(limit.0, next.run(request)).await {
@@ -203,6 +189,7 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use axum::routing::{get, post};
     use serde_json::Value;
+    use tokio::sync::Semaphore;
     use tower::ServiceExt;
 
     use super::*;

@@ -4,6 +4,7 @@
 //! told to stop. Handlers translate: they read a request into the engine's words and write the outcome down.
 //! Whatever goes wrong becomes a problem (RFC 9457) from one table.
 
+mod admission;
 mod auth;
 mod caller;
 mod connection;

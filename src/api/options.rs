@@ -127,6 +127,10 @@ pub struct ApiOptions {
     pub batch_timeout: Duration,
     /// Requests worked on at a time; further ones get 503 at once.
     pub max_in_flight: usize,
+    /// The limit on requests worked on at a time follows from how long they take; it does not fall below this.
+    pub min_in_flight: usize,
+    /// Bytes of bodies in memory at a time, over all requests; further ones get 503 at once.
+    pub upload_memory_bytes: usize,
     /// Which web pages of other origins may read answers.
     pub cors: CorsOrigins,
     /// Whether every request needs a key. Without, only clients on the loopback interface are let in keyless.
@@ -145,6 +149,8 @@ impl Default for ApiOptions {
             request_timeout: Duration::from_secs(30),
             batch_timeout: Duration::from_secs(3_600),
             max_in_flight: 1_024,
+            min_in_flight: 128,
+            upload_memory_bytes: 512 << 20,
             cors: CorsOrigins::None,
             require_keys: true,
             max_event_lead_s: 300.0,

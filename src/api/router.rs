@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{self, Admits};
-use super::middleware::{TimeLimit, around, time_limit};
+use super::middleware::{TimeLimit, around_with, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
 use super::routes::operations::OpenApiText;
@@ -33,9 +33,9 @@ pub fn router(state: AppState) -> Router {
     }
     let (router, document) = all.split_for_parts();
     let text = OpenApiText(document.to_json().unwrap_or_default().into());
-    let (options, metrics) = (state.options.clone(), state.metrics.clone());
+    let (options, metrics, admission) = (state.options.clone(), state.metrics.clone(), state.admission.clone());
     let router = router.fallback(|| async { ApiError::NoSuchRoute }).layer(Extension(text)).with_state(state);
-    around(router, &options, &metrics)
+    around_with(router, &options, &metrics, admission)
 }
 
 /// The OpenAPI document (3.1) of the whole service.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
+use super::admission::Admission;
 use super::auth::{Admits, Door};
 use super::live::Hub;
 use super::options::{ApiOptions, Limits};
@@ -49,6 +50,7 @@ pub struct Joined {
     pub(super) metrics: Metrics,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) hub: Hub,
+    pub(super) admission: Admission,
     access: Access,
     tickets: Arc<Tickets>,
     started_at: Timestamp,
@@ -72,6 +74,7 @@ impl AppState {
     ) -> Self {
         Self(Arc::new(Joined {
             started_at: clock.now(),
+            admission: Admission::new(&options, &metrics),
             hub: Hub::new(options.live.clone(), metrics.clone()),
             tickets: Arc::new(Tickets::new(options.live.ticket_ttl.as_secs_f64(), options.live.max_tickets)),
             patches: std::array::from_fn(|_| Mutex::new(())),

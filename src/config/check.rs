@@ -61,10 +61,12 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 55] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 57] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
+        ("server.min_in_flight", s.server.min_in_flight, 1..=1_000_000),
+        ("server.upload_memory_bytes", s.server.upload_memory_bytes, MIB..=1 << 40),
         ("vision.max_image_bytes", s.vision.max_image_bytes, 1024..=1024 * MIB),
         ("vision.max_side_px", s.vision.max_side_px as usize, 1..=65_535),
         (

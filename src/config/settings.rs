@@ -59,6 +59,10 @@ pub struct ServerSettings {
     pub max_connections: usize,
     /// Requests worked on at a time.
     pub max_in_flight: usize,
+    /// What that does not fall below when answers take long.
+    pub min_in_flight: usize,
+    /// Bytes of request bodies in memory at a time.
+    pub upload_memory_bytes: usize,
     /// Encryption.
     pub tls: TlsSettings,
 }

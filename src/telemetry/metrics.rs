@@ -12,6 +12,7 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::admission::AdmissionFamilies;
 use super::live::LiveFamilies;
 use super::process::{self, ProcessUsage};
 use super::stage::{Stage, StageTimer};
@@ -169,6 +170,7 @@ struct Families {
     preference_items: IntGauge,
     preference_loss: Gauge,
     rim: LiveFamilies,
+    admission: AdmissionFamilies,
 }
 
 /// Registers one family after the other and keeps the first error.
@@ -190,7 +192,7 @@ impl Registrar {
         self.add(IntCounter::new(name, help))
     }
 
-    fn gauge(&mut self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    pub(super) fn gauge(&mut self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.add(IntGauge::new(name, help))
     }
 
@@ -233,6 +235,7 @@ impl Metrics {
         ))?;
         let families = Families {
             rim: LiveFamilies::register(&mut add)?,
+            admission: AdmissionFamilies::register(&mut add)?,
             decisions: ["opened", "closed", "censored", "dropped"].map(|o| decisions.with_label_values(&[o])),
             trainings: ["adopted", "kept", "failed"].map(|r| trainings.with_label_values(&[r])),
             roll_backs: add
@@ -494,6 +497,10 @@ impl Metrics {
 
     pub(super) fn live(&self) -> &LiveFamilies {
         &self.0.rim
+    }
+
+    pub(super) fn admission(&self) -> &AdmissionFamilies {
+        &self.0.admission
     }
 
     fn set_process(&self, usage: ProcessUsage) {

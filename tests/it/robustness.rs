@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::json;
 use upnext::security::{RateLimit, Scope};
@@ -369,5 +371,29 @@ fn words_in_a_problem_are_for_people() {
         let problem = answer.json();
         assert_eq!(text(&problem["detail"]), "count: must be 1 to 100");
         assert_eq!(list(&problem["errors"]).len(), 1);
+    });
+}
+
+#[test]
+fn bodies_in_memory_are_bounded() {
+    let server = Setup::default().with("server.upload_memory_bytes=4000000").start();
+    run(async {
+        let (client, frame) = (server.client(), World::get().frame(1, 1.0));
+        // It does not say how long it will be, and stops after the first bytes.
+        let first = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"\xFF\xD8\xFF")) });
+        let stalled =
+            server.client().request("POST", "/v1/sessions/stalled/frames").header("content-type", "image/jpeg");
+        let stalled = tokio::spawn(stalled.body(reqwest::Body::wrap_stream(first.chain(stream::pending()))).send());
+        let post = || client.post_bytes("/v1/sessions/s/frames", "image/jpeg", frame.clone());
+        let refused = loop {
+            let answer = post().await;
+            if answer.status != 200 {
+                break answer;
+            }
+        };
+        assert_eq!((refused.problem(), refused.header("retry-after")), ((503, "busy".into()), "1"));
+        client.get("/v1/recommendations").await.ok();
+        stalled.abort();
+        while post().await.status != 200 {}
     });
 }

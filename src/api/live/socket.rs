@@ -15,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::allowance::Allowance;
 use super::{Seat, Shown};
+use crate::api::admission::Turn;
 use crate::api::caller;
 use crate::api::problem::ApiError;
 use crate::api::server::Lifeline;
@@ -28,12 +29,16 @@ use crate::engine::{
     EngineError, EventReceipt, FrameOutcome, FrameRequest, FrameUpload, RecommendRequest, Recommendation,
 };
 use crate::security::Principal;
-use crate::telemetry::{EventOutcome, LiveEnd, LiveFrame};
+use crate::telemetry::{AdmissionClass, EventOutcome, LiveEnd, LiveFrame};
 
 /// Bytes of a text message at most.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// Events that may wait to be durable; with more, nothing further is read.
 const MAX_OPEN_EVENTS: usize = 32;
+/// When to look for room again.
+const NO_ROOM: Duration = Duration::from_millis(25);
+/// Under which name the time of lists counts for admission.
+const ROUTE: &str = "live";
 /// For how long a client may take to answer a close, and events to become durable at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -257,21 +262,32 @@ impl Conversation {
             return;
         }
         let lists_due = now >= self.next_lists_at;
-        if self.frame.is_some() && now >= self.next_frame_at {
+        let frame_due = self.frame.is_some() && now >= self.next_frame_at;
+        let due = frame_due || (self.wanted.is_some() && lists_due);
+        if !due {
+            return;
+        }
+        // Without room, the frame keeps its place until a later one takes it.
+        let Some(turn) = self.state.admission.enter(AdmissionClass::Live) else {
+            let later = now + NO_ROOM;
+            (self.next_frame_at, self.next_lists_at) = (self.next_frame_at.max(later), self.next_lists_at.max(later));
+            return;
+        };
+        if frame_due {
             let Some(frame) = self.frame.take() else { return };
             self.next_frame_at = now + Duration::from_secs_f64(1.0 / self.state.options.live.max_frames_per_s);
             let because = if lists_due { self.wanted.take().unwrap_or("frame") } else { "frame" };
             if !lists_due {
                 self.wanted.get_or_insert("frame");
             }
-            self.start(Some(frame), lists_due, because, now);
-        } else if self.wanted.is_some() && lists_due {
+            self.start(turn, Some(frame), lists_due, because, now);
+        } else {
             let because = self.wanted.take().unwrap_or("time");
-            self.start(None, true, because, now);
+            self.start(turn, None, true, because, now);
         }
     }
 
-    fn start(&mut self, frame: Option<Frame>, lists: bool, because: &'static str, now: Instant) {
+    fn start(&mut self, turn: Turn, frame: Option<Frame>, lists: bool, because: &'static str, now: Instant) {
         if lists {
             self.next_lists_at = now + Duration::from_secs_f64(1.0 / self.connection.pace.pushes_per_s);
             self.refresh_at = now + self.state.options.live.refresh;
@@ -292,7 +308,11 @@ impl Conversation {
                 frames: upload.into_iter().collect(),
                 ..wishes.clone()
             };
-            tokio::spawn(async move { Ok(Outcome::Lists(Box::new(engine.recommend(request).await?))) })
+            tokio::spawn(async move {
+                let lists = engine.recommend(request).await?;
+                turn.done(ROUTE);
+                Ok(Outcome::Lists(Box::new(lists)))
+            })
         } else {
             let Some(frame) = upload else { return };
             let request = FrameRequest {
@@ -302,7 +322,10 @@ impl Conversation {
                 frame,
                 region: wishes.region.clone(),
             };
-            tokio::spawn(async move { Ok(Outcome::Seen(engine.observe_frame(request).await?)) })
+            tokio::spawn(async move {
+                let _turn = turn;
+                Ok(Outcome::Seen(engine.observe_frame(request).await?))
+            })
         };
         let asked = lists && std::mem::take(&mut self.asked);
         self.job = Some(Job { frame: told, because, asked, outcome: AbortOnDropHandle::new(outcome) });
