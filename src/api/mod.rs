@@ -8,6 +8,7 @@ mod admission;
 mod auth;
 mod caller;
 mod connection;
+mod console;
 mod extract;
 mod lines;
 mod live;

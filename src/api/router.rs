@@ -8,6 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{self, Admits};
+use super::console;
 use super::middleware::{TimeLimit, around_with, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
@@ -34,7 +35,11 @@ pub fn router(state: AppState) -> Router {
     let (router, document) = all.split_for_parts();
     let text = OpenApiText(document.to_json().unwrap_or_default().into());
     let (options, metrics, admission) = (state.options.clone(), state.metrics.clone(), state.admission.clone());
-    let router = router.fallback(|| async { ApiError::NoSuchRoute }).layer(Extension(text)).with_state(state);
+    let router = router
+        .merge(console::router())
+        .fallback(|| async { ApiError::NoSuchRoute })
+        .layer(Extension(text))
+        .with_state(state);
     around_with(router, &options, &metrics, admission)
 }
 

@@ -96,6 +96,11 @@ impl Figures {
         ratio(self.predicted, self.observed)
     }
 
+    /// The bins of the probability, rising: how many cases, what was predicted of them, what happened.
+    pub fn bins(&self) -> &[(f64, f64, f64); BINS] {
+        &self.bins
+    }
+
     /// Expected calibration error: mean distance of predicted and observed rate over the bins.
     pub fn calibration_error(&self) -> Option<f64> {
         ratio(self.bins.iter().map(|(_, predicted, observed)| (predicted - observed).abs()).sum(), self.cases)

@@ -6,6 +6,7 @@ mod support;
 
 mod architecture;
 mod certificates;
+mod console;
 mod evaluate;
 mod export;
 mod frames;

@@ -92,6 +92,19 @@ pub(in crate::api) struct FiguresAnswer {
     /// Mean distance of predicted and observed rates, over ten bins of the probability.
     #[serde(skip_serializing_if = "Option::is_none")]
     calibration_error: Option<f64>,
+    /// These bins, rising, without the empty ones: the calibration diagram.
+    bins: Vec<CalibrationBin>,
+}
+
+/// Candidates whose probabilities lay close together, and what became of them.
+#[derive(Debug, Serialize, ToSchema)]
+struct CalibrationBin {
+    /// How many there were; the latest weigh most.
+    cases: f64,
+    /// Their mean probability.
+    predicted: f64,
+    /// The share of them that was turned to.
+    observed: f64,
 }
 
 /// A training and its outcome.
@@ -177,6 +190,12 @@ impl From<TrainingRun> for TrainingRunAnswer {
     }
 }
 
+impl From<(f64, f64, f64)> for CalibrationBin {
+    fn from((cases, predicted, observed): (f64, f64, f64)) -> Self {
+        Self { cases, predicted: predicted / cases, observed: observed / cases }
+    }
+}
+
 impl From<HorizonReport> for FiguresAnswer {
     fn from(report: HorizonReport) -> Self {
         Self {
@@ -188,6 +207,7 @@ impl From<HorizonReport> for FiguresAnswer {
             log_loss: report.log_loss,
             calibration: report.calibration,
             calibration_error: report.calibration_error,
+            bins: report.bins.into_iter().filter(|bin| bin.0 > 0.0).map(CalibrationBin::from).collect(),
         }
     }
 }

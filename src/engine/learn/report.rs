@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Learning;
 use crate::domain::Timestamp;
 use crate::engine::Engine;
-use crate::ranking::{Comparison, Difference, Measure, Quality};
+use crate::ranking::{BINS, Comparison, Difference, Measure, Quality};
 
 /// The state of learning.
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +89,8 @@ pub struct HorizonReport {
     pub calibration: Option<f64>,
     /// Mean distance of predicted and observed rates over bins of the probability.
     pub calibration_error: Option<f64>,
+    /// These bins, rising: how many cases, what was predicted of them, what happened.
+    pub bins: [(f64, f64, f64); BINS],
 }
 
 /// An experiment and its arms.
@@ -144,6 +146,7 @@ impl Learning {
                 log_loss: recent.log_loss(),
                 calibration: recent.calibration(),
                 calibration_error: recent.calibration_error(),
+                bins: *recent.bins(),
             })
             .collect()
     }
