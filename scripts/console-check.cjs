@@ -12,7 +12,7 @@ async function main() {
   const options = {
     executablePath: process.env.CHROMIUM,
     ignoreHTTPSErrors: true,
-    viewport: { width: 1360, height: 860 },
+    viewport: { width: 1360, height: 900 },
     colorScheme: "light",
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
       "--disable-component-update", "--disable-sync", "--ignore-certificate-errors"],
@@ -31,6 +31,9 @@ async function main() {
 
   const quiet = (where) => assert.deepStrictEqual(complaints, [], `${where} complains`);
   const picture = async (name) => {
+    await page.waitForFunction(() => !document.querySelector(".toast") && [...document.images].every((i) => i.src ? i.complete : false || i.getBoundingClientRect().top > innerHeight), null, { timeout: 20_000 })
+      .catch(() => {});
+    await page.waitForTimeout(600);
     const file = path.join(folder, `console-${name}.png`);
     await page.screenshot({ path: file });
   };
@@ -81,7 +84,7 @@ async function main() {
   const file = { name: "check.png", mimeType: "image/png", buffer: image };
   const title = "<b>A check</b> & its quokkas";
   await page.click("#add");
-  await page.fill("#edit [name=item_id]", "console/check 1");
+  await page.fill("#edit [name=item_id]", "000/console check");
   await page.fill("#edit [name=title]", title);
   await page.setInputFiles("#edit input[type=file]", file);
   await page.click("#edit button[type=submit]");
@@ -106,7 +109,7 @@ async function main() {
   quiet("search");
   await picture("search");
 
-  await page.goto(`${url}/console#catalogue/${encodeURIComponent("console/check 1")}`);
+  await page.goto(`${url}/console#catalogue/${encodeURIComponent("000/console check")}`);
   await page.reload();
   assert.strictEqual(await page.evaluate(() => localStorage.length + sessionStorage.length + document.cookie.length), 0, "nothing is kept");
   await connect();

@@ -18,6 +18,7 @@ mod snapshot;
 mod store;
 mod target;
 mod train;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,6 +89,8 @@ enum Command {
     Runtime(runtime::Runtime),
     /// Ask a server whether it is ready; for health checks
     Health(health::Health),
+    /// Play a video or a folder of pictures to a server, and show the lists as they change
+    Watch(watch::Watch),
 }
 
 /// Why a command failed.
@@ -137,6 +140,7 @@ pub fn run() -> ExitCode {
         Command::Config(config) => config.run(&common),
         Command::Runtime(runtime) => runtime.run(&common),
         Command::Health(health) => health.run(&common),
+        Command::Watch(watch) => watch.run(&common),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -117,6 +117,18 @@ impl TargetArgs {
     }
 }
 
+/// A connection to the running server `url`, for commands that have options of their own.
+pub(super) fn connect_to(
+    url: &str,
+    key_file: Option<&std::path::Path>,
+    cacert: Option<&std::path::Path>,
+    allow_http: bool,
+) -> Result<Connection, CliError> {
+    let (key_file, cacert) = (key_file.map(Into::into), cacert.map(Into::into));
+    let args = TargetArgs { url: None, key_file, cacert, allow_http };
+    args.connect(url).map(|(connection, _)| connection)
+}
+
 impl Target {
     /// Checks what was said about a server, or builds one on the settings' data folder.
     pub(super) fn prepare(args: &TargetArgs, common: &Common, errand: Errand) -> Result<Self, CliError> {

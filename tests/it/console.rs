@@ -60,7 +60,7 @@ fn every_file_is_served_with_its_type_its_policy_and_its_tag() {
         for path in ["/console", "/console/"] {
             assert_eq!(client.get(path).await.bytes, page.bytes, "{path}");
         }
-        assert_eq!(client.get("/console/mod.rs").await.problem(), (404, "not_found".into()));
+        assert_eq!(client.get("/console/mod.rs").await.problem(), (404, "route_not_found".into()));
     });
 }
 

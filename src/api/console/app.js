@@ -42,7 +42,7 @@ function show() {
 function askForKey() {
   const existing = document.getElementById("key-dialog");
   if (existing) return;
-  const input = h("input", { type: "password", id: "key-input", autocomplete: "off", spellcheck: "false", placeholder: "upn_…" });
+  const input = h("input", { type: "password", id: "key-input", autocomplete: "off", spellcheck: "false", placeholder: "un_…" });
   const problem = h("p", { class: "problem", role: "alert" });
   const button = h("button", { class: "primary", type: "submit" }, "Connect");
   const form = h("form", {

@@ -49,7 +49,9 @@ function quantiles(before, now, name, test, wanted) {
 /** 50 µs to 10 s on a logarithmic scale, in percent. */
 const place = (seconds) => Math.max(0, Math.min(100, (100 * Math.log10(Math.max(seconds, 5e-5) / 5e-5)) / Math.log10(10 / 5e-5)));
 
-function meter(name, found) {
+/** A stage without work in the last minute is shown as it has been since the start, dimmed. */
+function meter(name, lately, ever) {
+  const found = lately.total ? lately : ever;
   if (!found.total) return h("div", { class: "meter soft" }, h("span", {}, name), h("div", { class: "range" }), h("span", { class: "figures" }, "–"));
   const [p50, p95, p99] = found.at;
   const bar = h("i", {});
@@ -57,7 +59,7 @@ function meter(name, found) {
   bar.style.width = `${Math.max(1, place(p99) - place(p50))}%`;
   const mark = h("b", {});
   mark.style.left = `${place(p95)}%`;
-  return h("div", { class: "meter", title: `${count(Math.round(found.total))} times; p50 ${duration(p50)}, p95 ${duration(p95)}, p99 ${duration(p99)}` },
+  return h("div", { class: lately.total ? "meter" : "meter idle", title: `${lately.total ? "last minute" : "since the start"}: ${count(Math.round(found.total))} times; p50 ${duration(p50)}, p95 ${duration(p95)}, p99 ${duration(p99)}` },
     h("span", {}, name), h("div", { class: "range" }, bar, mark), h("span", { class: "figures" }, `${duration(p50)} · ${duration(p95)}`));
 }
 
@@ -75,7 +77,7 @@ export function healthPage(main) {
   let readings = [];
   const body = h("div", {});
   const problem = h("p", { class: "problem", role: "alert" });
-  put(main, h("div", { class: "page-head" }, h("h1", {}, "Health"), h("p", {}, "Figures of the last minute, read every two seconds.")), problem, body);
+  put(main, h("div", { class: "page-head" }, h("h1", {}, "Health"), h("p", {}, "Figures of the last minute, read every two seconds; dimmed where nothing has happened in it.")), problem, body);
 
   function draw(ready, status) {
     const { m: now, t } = readings.at(-1);
@@ -104,13 +106,14 @@ export function healthPage(main) {
         tile("processor", `${(100 * cpu).toFixed(0)} %`, `of one core; ${count(now.get("process_threads") ?? 0)} threads`)),
       h("div", { class: "grid two" },
         h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Latency by stage"), h("span", { class: "soft push" }, "bar p50 to p99, mark p95 · figures p50 · p95")),
-          stages.map((stage) => meter(stage.replaceAll("_", " "), quantiles(before.m, now, "upnext_stage_seconds", (l) => l.stage === stage, [0.5, 0.95, 0.99])))),
-        h("div", { class: "grid" },
+          stages.map((stage) => meter(stage.replaceAll("_", " "), quantiles(before.m, now, "upnext_stage_seconds", (l) => l.stage === stage, [0.5, 0.95, 0.99]),
+            quantiles(new Map(), now, "upnext_stage_seconds", (l) => l.stage === stage, [0.5, 0.95, 0.99])))),
+        h("div", { class: "grid stack" },
           h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Requests a second")), spark(rates.length ? rates : [0, 0])),
           h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Memory")), spark(memory, "--h15")),
           h("section", { class: "card" }, h("h2", {}, "Model and queues"), pairs([
             ["model", ready?.model ?? status?.model ?? "–"], ["provider", ready?.provider ?? status?.provider ?? "–"], ["one inference", ready ? duration(ready.inference_ms / 1000) : "–"],
-            ["frames that needed none", count(now.get("upnext_frames_skipped_total") ?? 0)], ["answers without a late source", count(now.get("upnext_degraded_answers_total") ?? 0)], ...queues.map(depth)])),
+            ["frames that needed none", count(now.get("upnext_frames_skipped_total") ?? 0)], ["answers that lack a source", count(now.get("upnext_degraded_answers_total") ?? 0)], ...queues.map(depth)])),
           h("section", { class: "card" }, h("h2", {}, "Index, log and disk"), pairs([
             ["vectors", count(now.get("upnext_index_vectors") ?? 0)], ["index", bytes(now.get("upnext_index_bytes") ?? 0)],
             ["last entry of the log", count(now.get("upnext_log_sequence") ?? 0)], ["entries after the checkpoint", count((now.get("upnext_log_sequence") ?? 0) - (now.get("upnext_checkpoint_sequence") ?? 0))],

@@ -17,7 +17,7 @@ export function liveSession({ session, context, onAnswer, onProblem }) {
     const frame = waiting;
     waiting = null;
     busy = true;
-    const query = new URLSearchParams({ recommend: "true", explain: "true", count: "8", at_s: frame.at_s.toFixed(2) });
+    const query = new URLSearchParams({ recommend: "true", explain: "true", count: "6", at_s: frame.at_s.toFixed(2) });
     if (frame.item_id) query.set("item_id", frame.item_id);
     for (const [name, value] of Object.entries(context())) if (value) query.set(name, value);
     const began = performance.now();

@@ -4,6 +4,7 @@ import { json } from "/console/api.js";
 import { count, duration, h, percent, put, s, toast } from "/console/dom.js";
 
 const EVERY_MS = 5000;
+const ENOUGH = 20;
 const TONES = ["--h15", "--h30", "--h60"];
 const figure = (value, digits = 3) => (value === undefined ? "–" : value.toFixed(digits));
 
@@ -12,12 +13,12 @@ function calibration(horizons) {
   const [W, H, L, B] = [520, 400, 54, 40];
   const decades = [-5, -4, -3, -2, -1, 0];
   const at = (v) => (Math.max(-5, Math.log10(Math.max(v, 1e-9))) + 5) / 5;
-  const x = (v) => L + at(v) * (W - L - 12);
+  const x = (v) => L + at(v) * (W - L - 24);
   const y = (v) => H - B - at(v) * (H - B - 12);
   const name = (d) => `${Number((100 * 10 ** d).toPrecision(2))} %`;
   const grid = decades.flatMap((d) => [
     s("line", { x1: x(10 ** d), x2: x(10 ** d), y1: 12, y2: H - B, style: { stroke: "var(--line)" } }),
-    s("line", { x1: L, x2: W - 12, y1: y(10 ** d), y2: y(10 ** d), style: { stroke: "var(--line)" } }),
+    s("line", { x1: L, x2: W - 24, y1: y(10 ** d), y2: y(10 ** d), style: { stroke: "var(--line)" } }),
     s("text", { x: x(10 ** d), y: H - B + 16, "text-anchor": "middle" }, name(d)),
     s("text", { x: L - 6, y: y(10 ** d) + 4, "text-anchor": "end" }, name(d))]);
   const marks = horizons.flatMap((horizon, i) => {
@@ -67,10 +68,12 @@ export function qualityPage(main) {
 
   function draw(training, arms) {
     const { decisions, online } = training;
-    const best = training.served.some((f) => f.hit_rate !== undefined) ? training.served : training.organic;
+    // A handful of answers says nothing yet.
+    const best = training.served.some((f) => f.engaged >= ENOUGH) ? training.served : training.organic;
+    const what = best === training.served ? "of answers" : "of moments without an answer";
     const tiles = h("div", { class: "tiles" }, best.map((f, i) => h("div", { class: `tile tone-${i % 3}` },
       h("div", { class: "label" }, `hit rate within ${f.seconds} s`), h("div", { class: "value" }, f.hit_rate === undefined ? "–" : percent(f.hit_rate)),
-      h("div", { class: "note" }, `${count(f.engaged)} of ${count(f.decisions)} decisions engaged`))),
+      h("div", { class: "note" }, `${what}: ${count(f.engaged)} of ${count(f.decisions)} engaged`))),
     h("div", { class: "tile" }, h("div", { class: "label" }, "decisions learned from"), h("div", { class: "value" }, count(online.steps)), h("div", { class: "note" }, `${count(decisions.open)} wait for their outcome`)),
     h("div", { class: "tile" }, h("div", { class: "label" }, "roll-backs"), h("div", { class: "value" }, count(online.roll_backs)), h("div", { class: "note" }, "what did harm was undone")));
     const run = training.last_training;
@@ -84,7 +87,7 @@ export function qualityPage(main) {
         ...(run.comparison ? [["log loss", `${run.comparison.running.toFixed(4)} → ${run.comparison.trained.toFixed(4)} ± ${run.comparison.standard_error.toFixed(4)}`]] : [])] : []),
     ]);
     put(body, tiles, h("div", { class: "grid two" },
-      h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Calibration"), h("span", { class: "soft" }, best === training.served ? "of answers" : "of moments without an answer"),
+      h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Calibration"), h("span", { class: "soft" }, what),
         h("div", { class: "legend push" }, best.map((f, i) => h("span", { class: `tone-${i % 3}` }, h("i", {}), `${f.seconds} s`)))), calibration(best)),
       h("section", { class: "card" }, h("h2", {}, "Learning"), weights)),
     figures("Answers", "rates are of the latest, counts of all since the start", training.served),
