@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use crate::api::problem::ApiError;
 
-/// `'self'` covers WebSockets of the same host. Pictures are fetched with the key and shown as blobs.
+/// `'self'` covers live connections to the same host. Pictures are fetched with the key and shown as blobs.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src 'self' blob:; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";

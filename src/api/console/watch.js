@@ -70,6 +70,7 @@ export function watchPage(main) {
   let session = null;
   let began = 0;
   let latest = null;
+  let firsts = [];
   let name = `console-${crypto.randomUUID().slice(0, 8)}`;
   let ended = false;
   let failing = "";
@@ -81,8 +82,8 @@ export function watchPage(main) {
   const problem = h("p", { class: "problem", role: "alert" });
   const play = h("button", { class: "primary", type: "button", id: "play", onclick: () => toggle() }, "Play");
   const time = h("span", { class: "num soft" }, "0:00");
-  const region = h("input", { placeholder: "any", maxlength: 64 });
-  const viewer = h("input", { placeholder: "nobody", maxlength: 128 });
+  const region = h("input", { placeholder: "any", maxlength: 64, onchange: () => session && openSession(false) });
+  const viewer = h("input", { placeholder: "nobody", maxlength: 128, onchange: () => session && openSession(false) });
   const choose = h("select", { id: "clip", onchange: () => useClip(choose.value) });
   const file = h("input", { type: "file", accept: "video/*", "aria-label": "A video file", onchange: () => file.files[0] && useFile(file.files[0]) });
   const clipField = field("Item of the clip", choose);
@@ -108,33 +109,33 @@ export function watchPage(main) {
           [15, 30, 60].map((n, i) => h("span", { class: `tone-${i}` }, h("i", {}), `first within ${n} s`)))),
       line.element));
 
-  function openSession() {
+  function openSession(anew) {
     session?.close();
-    began = performance.now();
-    line.clear();
+    if (anew) { began = performance.now(); line.clear(); firsts = []; }
     session = liveSession({
       session: name,
       context: () => ({ region: region.value.trim(), user_id: viewer.value.trim() }),
-      onAnswer: answered,
+      onFrame: seen, onLists: lists,
       onProblem: (error) => { failing = error.message; put(problem, failing); },
     });
   }
 
-  async function answered(report, frame, took_ms) {
+  function seen(frame, took_ms) {
     if (failing) { failing = ""; put(problem); }
-    const { frame: seen, recommendation } = report;
-    latest = recommendation;
-    const most = Math.max(1e-9, ...recommendation.horizons.flatMap((x) => x.items.map((i) => i.probability)));
-    recommendation.horizons.slice(0, 3).forEach((horizon, i) => columns[i].update(horizon, most));
-    const told = [["answer", duration(took_ms / 1000)], ["server", duration(recommendation.took_ms / 1000)],
-      ["frames", session.figures.sent], ["left out", session.figures.skipped],
-      ["picture", seen ? (seen.near_duplicate ? "as before" : `${seen.width}×${seen.height}`) : "–"],
-      ["sources", recommendation.sources_used.length]];
-    if (recommendation.degraded) told.push(["state", "degraded"]);
+    const { figures } = session;
+    const told = [["frame", duration(took_ms / 1000)], ["lists", latest ? duration(latest.took_ms / 1000) : "–"], ["frames", figures.frames], ["left out", figures.dropped],
+      ["picture", frame.near_duplicate ? "as before" : `${frame.width}×${frame.height}`], ["sources", latest?.sources_used.length ?? "–"], ["by", figures.way]];
+    if (latest?.degraded) told.push(["state", "degraded"]);
     put(facts, told.map(([label, value]) => h("span", {}, `${label} `, h("b", {}, value))));
-    const firsts = recommendation.horizons.slice(0, 3).map((x) => ({ seconds: x.seconds, id: x.items[0]?.item_id, title: x.items[0]?.item_id ?? "", image: null }));
-    const t = (performance.now() - began) / 1000;
-    line.add({ t, energy: seen?.motion.energy ?? 0, cut: seen?.motion.cut ?? false, firsts });
+    if (firsts.length) line.add({ t: (performance.now() - began) / 1000, energy: frame.motion.energy, cut: frame.motion.cut, firsts });
+  }
+
+  async function lists(recommendation) {
+    latest = recommendation;
+    const shown = recommendation.horizons.slice(0, 3);
+    const most = Math.max(1e-9, ...shown.flatMap((x) => x.items.map((i) => i.probability)));
+    shown.forEach((horizon, i) => columns[i].update(horizon, most));
+    firsts = shown.map((x) => ({ seconds: x.seconds, id: x.items[0]?.item_id, title: x.items[0]?.item_id ?? "", image: null }));
     await Promise.all(firsts.filter((f) => f.id).map(async (f) => {
       const found = await item(f.id).catch(() => null);
       if (!found) return;
@@ -183,7 +184,7 @@ export function watchPage(main) {
       put(badge, label);
       canvas.hidden = player.item_id === null;
       video.hidden = !canvas.hidden;
-      if (!keep) { name = `console-${crypto.randomUUID().slice(0, 8)}`; openSession(); }
+      if (!keep) { name = `console-${crypto.randomUUID().slice(0, 8)}`; openSession(true); }
       await toggle(true);
     } catch (error) { put(problem, error.message); put(play, "Play"); }
   }

@@ -96,13 +96,7 @@ impl Source {
                 Ok(Frames { receiver, _ffmpeg: None })
             }
             Self::Video(input) => {
-                let mut child = decoder(ffmpeg, &input).spawn().map_err(|error| match error.kind() {
-                    std::io::ErrorKind::NotFound => CliError::Failed(format!(
-                        "{} is not installed, and videos need it; a folder of pictures can be watched without",
-                        ffmpeg.display()
-                    )),
-                    _ => CliError::io(ffmpeg.display())(error),
-                })?;
+                let mut child = decoder(ffmpeg, &input).spawn().map_err(|error| not_started(ffmpeg, error))?;
                 let (output, mut complaints) = (child.stdout.take(), child.stderr.take());
                 spawn(move || {
                     let Some(output) = output else { return };
@@ -139,6 +133,14 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> Result<(), CliError> {
     let thread = std::thread::Builder::new().name("upnext-frames".into());
     // It ends by itself: with the frames, or when nobody takes them any more.
     thread.spawn(work).map(drop).map_err(CliError::io("a thread cannot be started"))
+}
+
+fn not_started(ffmpeg: &Path, error: std::io::Error) -> CliError {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return CliError::io(ffmpeg.display())(error);
+    }
+    let hint = "is not installed, and videos need it; a folder of pictures can be watched without";
+    CliError::Failed(format!("{} {hint}", ffmpeg.display()))
 }
 
 fn decoder(ffmpeg: &Path, input: &str) -> Command {
