@@ -26,7 +26,7 @@ function calibration(horizons) {
     const bins = (horizon.bins ?? []).filter((b) => b.cases >= 20);
     const most = Math.max(1, ...bins.map((b) => b.cases));
     return [
-      s("polyline", { points: bins.map((b) => `${x(b.predicted)},${y(b.observed)}`).join(" "), style: { fill: "none", stroke: tone, "stroke-width": "1.5" } }),
+      s("polyline", { points: bins.filter((b) => b.observed > 0).map((b) => `${x(b.predicted)},${y(b.observed)}`).join(" "), style: { fill: "none", stroke: tone, "stroke-width": "1.5" } }),
       ...bins.map((b) => s("circle", { cx: x(b.predicted), cy: y(b.observed), r: 3 + 5 * Math.sqrt(b.cases / most), style: { fill: tone, "fill-opacity": ".75" } },
         s("title", {}, `within ${horizon.seconds} s: ${percent(b.predicted)} predicted, ${percent(b.observed)} observed, ${count(Math.round(b.cases))} cases`)))];
   });
@@ -73,7 +73,7 @@ export function qualityPage(main) {
     const what = best === training.served ? "of answers" : "of moments without an answer";
     const tiles = h("div", { class: "tiles" }, best.map((f, i) => h("div", { class: `tile tone-${i % 3}` },
       h("div", { class: "label" }, `hit rate within ${f.seconds} s`), h("div", { class: "value" }, f.hit_rate === undefined ? "–" : percent(f.hit_rate)),
-      h("div", { class: "note" }, `${what}: ${count(f.engaged)} of ${count(f.decisions)} engaged`))),
+      h("div", { class: "note", title: what }, `${count(f.engaged)} of ${count(f.decisions)} engaged`))),
     h("div", { class: "tile" }, h("div", { class: "label" }, "decisions learned from"), h("div", { class: "value" }, count(online.steps)), h("div", { class: "note" }, `${count(decisions.open)} wait for their outcome`)),
     h("div", { class: "tile" }, h("div", { class: "label" }, "roll-backs"), h("div", { class: "value" }, count(online.roll_backs)), h("div", { class: "note" }, "what did harm was undone")));
     const run = training.last_training;
