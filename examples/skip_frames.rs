@@ -21,7 +21,7 @@ use upnext::vision::{DecodeLimits, decode, difference, luma_thumb, preprocess};
 
 /// Neighbours that are compared.
 const TOP: usize = 10;
-const THRESHOLDS: [f32; 8] = [0.002, 0.004, 0.006, 0.008, 0.01, 0.0125, 0.016, 0.02];
+const THRESHOLDS: [f32; 8] = [0.002, 0.0025, 0.003, 0.004, 0.006, 0.008, 0.0125, 0.016];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut out = std::io::stdout().lock();

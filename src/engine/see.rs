@@ -30,6 +30,8 @@ use crate::vision::{self, DecodeError, DecodeLimits};
 
 /// After how long a picture of an item tries again when the model is busy with viewers.
 const BULK_RETRY: Duration = Duration::from_millis(50);
+/// Pictures for each of the model's threads that may always wait.
+pub(super) const ALWAYS_WAIT_PER_WORKER: usize = 24;
 /// When a full queue is likely to have room again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -42,8 +44,10 @@ pub(super) struct Eyes {
     pub(super) near_duplicate_difference: f32,
     /// How long a picture may wait for the model when its request has no deadline.
     pub(super) queue_timeout: Duration,
-    /// A picture that somebody waits for is refused when those before it will take longer than this.
+    /// A picture that somebody waits for is refused when those before it will take longer than this…
     pub(super) max_wait: Duration,
+    /// …and are at least so many: a slow machine must not refuse a handful of viewers.
+    pub(super) wait_behind_at_least: usize,
     /// The longer side of thumbnails in pixels; 0 for none.
     pub(super) thumbnail_side: u32,
     pub(super) metrics: Metrics,
@@ -314,13 +318,13 @@ impl Eyes {
     /// Refuses a picture that would come too late, before anything is spent on it: whoever cannot be answered in time hears so
     /// at once, and those who were let in are answered in time.
     fn check_wait(&self, gallery: &Gallery, deadline: Option<Instant>) -> Result<(), EngineError> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let wait = gallery.ensemble.wait_behind(self.waiting());
-        if wait > left.unwrap_or(self.max_wait) {
-            Err(EngineError::Busy { retry_after: wait.max(RETRY_AFTER) })
-        } else {
-            Ok(())
-        }
+        let ahead = self.waiting();
+        let wait = gallery.ensemble.wait_behind(ahead);
+        let too_late = match deadline {
+            Some(deadline) => wait > deadline.saturating_duration_since(Instant::now()),
+            None => ahead >= self.wait_behind_at_least && wait > self.max_wait,
+        };
+        if too_late { Err(EngineError::Busy { retry_after: wait.max(RETRY_AFTER) }) } else { Ok(()) }
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, EngineError> {

@@ -271,6 +271,11 @@ impl Embedder {
         self.inner.queue.depth()
     }
 
+    /// Threads that run the model.
+    pub fn workers(&self) -> usize {
+        self.inner.workers
+    }
+
     /// How long a picture that comes now will take to come out when `ahead` others are on their way, by what they took of late.
     pub fn wait_behind(&self, ahead: usize) -> Duration {
         batch::wait_behind(ahead, self.inner.queue.cost_per_picture(), self.inner.workers)
