@@ -34,6 +34,10 @@ use crate::report::{ModelReport, Report};
 use crate::server::{Address, OwnServer};
 use crate::world::World;
 
+/// As the server has it: in a replay without a wire it is this program that answers.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Whether somebody wants the program to end; the server must not outlive it.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -129,6 +133,9 @@ pub(crate) struct Args {
     /// With replay: items in a list
     #[arg(long, default_value_t = 20)]
     count: usize,
+    /// With replay: ask the engine in this process, without a wire, on what an earlier run has left in `--data-dir`
+    #[arg(long, requires = "data_dir")]
+    in_process: bool,
     /// With replay: Serenade's program `serving`, measured beside
     #[arg(long, value_name = "PROGRAM")]
     serenade: Option<PathBuf>,
@@ -174,6 +181,11 @@ fn run(args: &Args) -> Result<String, Failure> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     tokio.spawn(listen());
+    if args.in_process {
+        let inside = replay::run_inside(args)?;
+        write_json(args, &inside)?;
+        return Ok(inside.text());
+    }
     let world = World::new(args.items);
     let frames = if mode == Mode::Frames { frames_of(args, &world)? } else { Vec::new() };
 

@@ -6,6 +6,7 @@
 //! with the server, so they are as cheap as can be.
 
 mod clicks;
+mod inside;
 
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use time::format_description::well_known::Rfc3339;
 use upnext::domain::{Clock, SystemClock};
 
 use self::clicks::Clicks;
+pub(crate) use self::inside::Inside;
 use crate::connection::{Connection, Peer};
 use crate::process::usage;
 use crate::server::OwnServer;
@@ -67,15 +69,28 @@ struct Cell {
     errors: usize,
 }
 
+fn clicks_of(args: &Args) -> Result<Clicks, Failure> {
+    note("clicks");
+    match (&args.log, &args.visits) {
+        (Some(log), Some(visits)) => Clicks::read(log, visits),
+        (None, None) => Ok(Clicks::seeded(args.clicks, args.items)),
+        _ => Err("--log and --visits go together".into()),
+    }
+}
+
+/// Measures the engine alone, on the data that a server of an earlier run has learned in the kept folder.
+pub(crate) fn run_inside(args: &Args) -> Result<Inside, Failure> {
+    let dir = args.data_dir.as_deref().ok_or("name the folder of an earlier replay with --data-dir")?;
+    let clicks = clicks_of(args)?;
+    match std::fs::read_to_string(dir.join(MARK)) {
+        Ok(text) if text == clicks.name() => inside::run(args, dir, &clicks),
+        _ => Err(format!("{} has not {}; replay them first", dir.display(), clicks.name()).into()),
+    }
+}
+
 /// Measures everything.
 pub(crate) fn run(args: &Args, server: &OwnServer) -> Result<Report, Failure> {
-    note("clicks");
-    let clicks = match (&args.log, &args.visits) {
-        (Some(log), Some(visits)) => Clicks::read(log, visits)?,
-        (None, None) => Clicks::seeded(args.clicks, args.items),
-        _ => return Err("--log and --visits go together".into()),
-    };
-    let clicks = Arc::new(clicks);
+    let clicks = Arc::new(clicks_of(args)?);
     fill(server, &clicks)?;
     let peer = Arc::new(Peer::new(server.address())?);
     let mut serenade = args.serenade.as_deref().map(|program| Serenade::start(program, args, &clicks)).transpose()?;
@@ -223,7 +238,7 @@ fn items_of(answer: &[u8]) -> Vec<String> {
 /// Gives the server the items and the past, unless the folder has them from an earlier run.
 fn fill(server: &OwnServer, clicks: &Clicks) -> Result<(), Failure> {
     let learned: usize = clicks.past.iter().map(Vec::len).sum();
-    let (mark, what) = (server.dir().join(MARK), format!("{learned} clicks on {} items", clicks.items.len()));
+    let (mark, what) = (server.dir().join(MARK), clicks.name());
     match std::fs::read_to_string(&mark) {
         Ok(text) if text == what => return Ok(()),
         Ok(other) => return Err(format!("{} has {other}, not {what}", server.dir().display()).into()),

@@ -82,6 +82,12 @@ impl Clicks {
         Self { items: names, past, visits, span_s }
     }
 
+    /// What is learned, in words.
+    pub(super) fn name(&self) -> String {
+        let learned: usize = self.past.iter().map(Vec::len).sum();
+        format!("{learned} clicks on {} items", self.items.len())
+    }
+
     /// A log to learn and one to replay; tab-separated `SessionId ItemId Time`.
     pub(super) fn read(past: &Path, visits: &Path) -> Result<Self, Failure> {
         let mut numbers = ItemNumbers::default();
