@@ -23,13 +23,13 @@ pub struct CoVisitation {
 /// Working memory of a query and its result; keep one a thread and use it again.
 #[derive(Debug, Default)]
 pub struct CoVisitationScratch {
-    scores: ScoreTable,
+    scores: ScoreTable<1>,
 }
 
 impl CoVisitationScratch {
     /// The score of `item` in the last query; 0 if it shares no session with the latest items.
     pub fn score(&self, item: ItemNo) -> f32 {
-        self.scores.get(item.0).map_or(0.0, |[score, _]| score)
+        self.scores.get(item.0).map_or(0.0, |[score]| score)
     }
 
     /// Forgets the last query.
@@ -61,13 +61,10 @@ impl CoVisitation {
             let mut weight = 1.0;
             for item in distinct_latest(history) {
                 if let Some(own) = links.of(item) {
-                    let scale = weight / (own.count + PRIOR_COUNT).sqrt();
+                    let scale = weight / (links.count(item.0) + PRIOR_COUNT).sqrt();
                     for (&other, sums) in own.others.iter().zip(own.sums.iter(stride)) {
-                        scratch.scores.add(
-                            other,
-                            scale * sums.total() / (links.count(other) + PRIOR_COUNT).sqrt(),
-                            0.0,
-                        );
+                        let score = scale * sums.total() / (links.count(other) + PRIOR_COUNT).sqrt();
+                        scratch.scores.add(other, [score]);
                     }
                 }
                 weight *= SESSION_STEP_DECAY;
@@ -78,7 +75,7 @@ impl CoVisitation {
                 .scores
                 .iter()
                 .filter(|&(item, _)| item != current.0)
-                .map(|(item, [score, _])| Scored { item: ItemNo(item), score }),
+                .map(|(item, [score])| Scored { item: ItemNo(item), score }),
         );
         Scored::keep_best(best, limit);
     }

@@ -38,6 +38,9 @@ const STEPS_PER_HALF_LIFE: f64 = 20.0;
 #[derive(Debug)]
 pub(super) struct Links {
     items: Vec<ItemLinks>,
+    /// By item, engagements with it, decayed like its links. Apart from the rest because a query looks at those of
+    /// hundreds of items.
+    counts: Vec<f32>,
     horizons: Horizons,
     per_item: usize,
     half_life_s: f64,
@@ -50,9 +53,7 @@ pub(super) struct ItemLinks {
     pub(super) others: Vec<u32>,
     /// For each other item [`Links::stride`] sums: forward by lag bucket, then backward.
     pub(super) sums: Sums,
-    /// Engagements with the item, decayed like the links.
-    pub(super) count: f32,
-    /// When the list changed; the sums and the count are decayed to the latest of these steps.
+    /// When the list changed; the sums and the item's count are decayed to the latest of these steps.
     touches: Touches,
     /// Where the search for the lightest link starts, so that equal ones take turns.
     cursor: u32,
@@ -62,6 +63,7 @@ impl Links {
     pub(super) fn new(limits: &CollabLimits) -> Self {
         Self {
             items: Vec::new(),
+            counts: Vec::new(),
             horizons: limits.horizons.clone(),
             per_item: limits.links_per_item.max(1),
             half_life_s: if limits.link_half_life_s > 0.0 { limits.link_half_life_s } else { f64::INFINITY },
@@ -79,8 +81,9 @@ impl Links {
     }
 
     /// Decayed number of engagements with the item numbered `item`.
+    #[inline]
     pub(super) fn count(&self, item: u32) -> f32 {
-        self.items.get(item as usize).map_or(0.0, |links| links.count)
+        self.counts.get(item as usize).copied().unwrap_or(0.0)
     }
 
     /// Records an engagement with `item` at `at`, after `history` (oldest first). Engagements of the history that
@@ -91,7 +94,7 @@ impl Links {
         }
         let step = self.step(at);
         let worth = self.touch(item.0, step);
-        self.items[item.index()].count += worth;
+        self.counts[item.index()] += worth;
         let backward = self.stride() - 1;
         for (earlier, lag, weight) in self.pairs(item, at, history) {
             let worth_there = self.touch(earlier, step);
@@ -124,6 +127,7 @@ impl Links {
     pub(super) fn forget_item(&mut self, item: ItemNo) {
         let stride = self.stride();
         let Some(own) = self.items.get_mut(item.index()).map(std::mem::take) else { return };
+        self.counts[item.index()] = 0.0;
         // A link that was squeezed out at this end may remain at the other, so every list is searched: forgetting
         // is rare.
         drop(own);
@@ -166,12 +170,15 @@ impl Links {
         let stride = self.stride();
         if self.items.len() <= item as usize {
             self.items.resize(item as usize + 1, ItemLinks::default());
+            self.counts.resize(item as usize + 1, 0.0);
         }
         let links = &mut self.items[item as usize];
         let before = links.touches.latest().unwrap_or(step);
         links.touches.add(step);
         if step > before {
-            links.scale(worth(before, step), stride);
+            let left = worth(before, step);
+            self.counts[item as usize] *= left;
+            links.sums.scale(left, stride);
             links.drop_negligible(stride);
         }
         worth(step, before)
@@ -201,11 +208,6 @@ impl ItemLinks {
         let position = self.sums.lightest(self.cursor as usize % self.others.len(), stride);
         self.cursor = (position + 1) as u32;
         position
-    }
-
-    fn scale(&mut self, factor: f32, stride: usize) {
-        self.count *= factor;
-        self.sums.scale(factor, stride);
     }
 
     fn drop_negligible(&mut self, stride: usize) {

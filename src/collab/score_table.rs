@@ -3,75 +3,87 @@
 /// No item has this number: collab ignores numbers at and above [`super::MAX_ITEMS`].
 const EMPTY: u32 = u32::MAX;
 
-/// Sums of two kinds by a 32-bit key. Clearing costs as much as was inserted; nothing is allocated once it has grown
-/// to the size that requests need.
+/// `SUMS` sums by a 32-bit key. Clearing costs as much as was inserted; nothing is allocated once it has grown to the size
+/// that requests need.
 #[derive(Debug, Clone)]
-pub(super) struct ScoreTable {
-    /// Keys by position; a power of two of them, at most half in use.
-    keys: Vec<u32>,
-    sums: Vec<[f32; 2]>,
+pub(super) struct ScoreTable<const SUMS: usize> {
+    /// By position; a power of two of them, at most half in use. Key and sums together, so that they come together.
+    slots: Vec<Slot<SUMS>>,
     /// The positions in use, in the order of insertion, so that iteration does not depend on the hash.
     used: Vec<u32>,
 }
 
-impl Default for ScoreTable {
+#[derive(Debug, Clone, Copy)]
+struct Slot<const SUMS: usize> {
+    key: u32,
+    sums: [f32; SUMS],
+}
+
+impl<const SUMS: usize> Slot<SUMS> {
+    const FREE: Self = Self { key: EMPTY, sums: [0.0; SUMS] };
+}
+
+impl<const SUMS: usize> Default for ScoreTable<SUMS> {
     fn default() -> Self {
-        Self { keys: vec![EMPTY; 256], sums: vec![[0.0; 2]; 256], used: Vec::with_capacity(128) }
+        Self { slots: vec![Slot::FREE; 256], used: Vec::with_capacity(128) }
     }
 }
 
-impl ScoreTable {
+impl<const SUMS: usize> ScoreTable<SUMS> {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         for &position in &self.used {
-            self.keys[position as usize] = EMPTY;
+            self.slots[position as usize].key = EMPTY;
         }
         self.used.clear();
     }
 
-    /// Adds to the two sums of `key`. The key must not be `u32::MAX`.
+    /// Adds to the sums of `key`. The key must not be `u32::MAX`.
     #[inline]
-    pub(super) fn add(&mut self, key: u32, first: f32, second: f32) {
-        if (self.used.len() + 1) * 2 > self.keys.len() {
+    pub(super) fn add(&mut self, key: u32, values: [f32; SUMS]) {
+        if (self.used.len() + 1) * 2 > self.slots.len() {
             self.grow();
         }
         let position = self.position(key);
-        if self.keys[position] == EMPTY {
-            self.keys[position] = key;
-            self.sums[position] = [first, second];
+        let slot = &mut self.slots[position];
+        if slot.key == EMPTY {
+            *slot = Slot { key, sums: values };
             self.used.push(position as u32);
         } else {
-            self.sums[position][0] += first;
-            self.sums[position][1] += second;
+            slot.sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         }
     }
 
-    /// The two sums of `key`, if anything was added to it.
+    /// The sums of `key`, if anything was added to it.
     #[inline]
-    pub(super) fn get(&self, key: u32) -> Option<[f32; 2]> {
-        let position = self.position(key);
-        (self.keys[position] == key && key != EMPTY).then(|| self.sums[position])
+    pub(super) fn get(&self, key: u32) -> Option<[f32; SUMS]> {
+        let slot = &self.slots[self.position(key)];
+        (slot.key == key && key != EMPTY).then_some(slot.sums)
     }
 
     /// Every key and its sums, in the order in which the keys came first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, [f32; 2])> + '_ {
-        self.used.iter().map(|&position| (self.keys[position as usize], self.sums[position as usize]))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, [f32; SUMS])> + '_ {
+        self.used.iter().map(|&position| {
+            let slot = &self.slots[position as usize];
+            (slot.key, slot.sums)
+        })
     }
 
     /// Applies `change` to the sums of every key.
-    pub(super) fn update(&mut self, mut change: impl FnMut(u32, &mut [f32; 2])) {
+    pub(super) fn update(&mut self, mut change: impl FnMut(u32, &mut [f32; SUMS])) {
         for &position in &self.used {
-            change(self.keys[position as usize], &mut self.sums[position as usize]);
+            let slot = &mut self.slots[position as usize];
+            change(slot.key, &mut slot.sums);
         }
     }
 
     /// Where `key` is, or the free position where it belongs.
     #[inline]
     fn position(&self, key: u32) -> usize {
-        let mask = self.keys.len() - 1;
+        let mask = self.slots.len() - 1;
         // Fibonacci hashing: dense numbers spread over the high bits.
         let mut position = (key.wrapping_mul(0x9E37_79B9) >> 7) as usize & mask;
-        while self.keys[position] != key && self.keys[position] != EMPTY {
+        while self.slots[position].key != key && self.slots[position].key != EMPTY {
             position = (position + 1) & mask;
         }
         position
@@ -79,12 +91,10 @@ impl ScoreTable {
 
     fn grow(&mut self) {
         let entries: Vec<_> = self.iter().collect();
-        let size = self.keys.len() * 2;
-        self.keys = vec![EMPTY; size];
-        self.sums = vec![[0.0; 2]; size];
+        self.slots = vec![Slot::FREE; self.slots.len() * 2];
         self.used.clear();
-        for (key, [first, second]) in entries {
-            self.add(key, first, second);
+        for (key, sums) in entries {
+            self.add(key, sums);
         }
     }
 }
@@ -96,13 +106,13 @@ mod tests {
 
     #[test]
     fn it_sums_like_a_hash_map() {
-        let mut table = ScoreTable::default();
+        let mut table = ScoreTable::<2>::default();
         for round in 0..3_u32 {
             table.clear();
             let mut expected: HashMap<u32, f32> = HashMap::new();
             for i in 0..5_000_u32 {
                 let key = i.wrapping_mul(2_654_435_761) % 1_700 * (round + 1);
-                table.add(key, 1.0, 2.0);
+                table.add(key, [1.0, 2.0]);
                 *expected.entry(key).or_default() += 1.0;
             }
             assert_eq!(table.iter().count(), expected.len());

@@ -97,9 +97,9 @@ pub struct SessionVote {
 /// Working memory of a query and its result; keep one a thread and use it again.
 #[derive(Debug, Default)]
 pub struct SessionKnnScratch {
-    overlap: ScoreTable,
+    overlap: ScoreTable<1>,
     neighbours: Vec<(u32, f32)>,
-    votes: ScoreTable,
+    votes: ScoreTable<2>,
     total_weight: f32,
 }
 
@@ -192,12 +192,12 @@ impl SessionKnn {
             let sessions = &postings.sessions;
             for &number in &sessions[sessions.len().saturating_sub(self.recency_sample)..] {
                 if Some(number) != excluded {
-                    scratch.overlap.add(number, weight, 0.0);
+                    scratch.overlap.add(number, [weight]);
                 }
             }
         }
         let neighbours = &mut scratch.neighbours;
-        neighbours.extend(scratch.overlap.iter().map(|(number, [overlap, _])| (number, overlap)));
+        neighbours.extend(scratch.overlap.iter().map(|(number, [overlap])| (number, overlap)));
         let age = |number: u32| state.next.wrapping_sub(number);
         if neighbours.len() > self.recency_sample {
             neighbours.select_nth_unstable_by_key(self.recency_sample - 1, |&(number, _)| age(number));
@@ -371,8 +371,8 @@ impl State {
         // A posting may outlive its session: the ring has moved on by a whole turn.
         neighbours.retain(|&(number, _)| self.next.wrapping_sub(number) <= self.capacity);
         // The sessions lie all over the memory: looked at without waiting for one another, they come together.
-        let present =
-            neighbours.iter().map(|&(number, _)| self.sessions[self.slot(number)].key).fold(0, |all, key| all | key);
+        let first = |&(number, _): &(u32, f32)| self.sessions[self.slot(number)].items.first().copied().unwrap_or(0);
+        let present = neighbours.iter().map(first).fold(0, |all, item| all | item);
         std::hint::black_box(present);
         for &(number, overlap) in neighbours.iter() {
             let items = &self.sessions[self.slot(number)].items;
@@ -390,9 +390,9 @@ impl State {
                 let follow = if before == current.0 { similarity } else { 0.0 };
                 if own & REPEAT == 0 {
                     let beyond = position.abs_diff(matched).saturating_sub(1);
-                    votes.add(item, vote / (1.0 + DISTANCE_DECAY * beyond as f32), follow);
+                    votes.add(item, [vote / (1.0 + DISTANCE_DECAY * beyond as f32), follow]);
                 } else if follow > 0.0 {
-                    votes.add(item, 0.0, follow);
+                    votes.add(item, [0.0, follow]);
                 }
                 before = item;
             }

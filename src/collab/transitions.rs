@@ -40,9 +40,9 @@ pub struct TransitionCounts {
 /// Working memory of a query and its result; keep one a thread and use it again.
 #[derive(Debug, Default)]
 pub struct TransitionScratch {
-    forward: ScoreTable,
+    forward: ScoreTable<1>,
     /// Key: item; first sum: the bits of its link; second sum: where its sums begin in `current_sums`.
-    current: ScoreTable,
+    current: ScoreTable<2>,
     current_sums: Vec<f32>,
     stride: usize,
     current_count: f32,
@@ -51,7 +51,7 @@ pub struct TransitionScratch {
 impl TransitionScratch {
     /// The decayed forward score of `item` in the last query; 0 if nothing led to it.
     pub fn score(&self, item: ItemNo) -> f32 {
-        self.forward.get(item.0).map_or(0.0, |[score, _]| score)
+        self.forward.get(item.0).map_or(0.0, |[score]| score)
     }
 
     /// How `item` relates to the current item of the last query.
@@ -113,20 +113,20 @@ impl Transitions {
             let mut weight = 1.0;
             for item in distinct_latest(history) {
                 if let Some(own) = links.of(item) {
-                    let scale = weight / (own.count + PRIOR_COUNT);
+                    let scale = weight / (links.count(item.0) + PRIOR_COUNT);
                     for (&other, sums) in own.others.iter().zip(own.sums.iter(stride)) {
                         let forward = sums.total_before_last(stride - 1);
                         if forward > 0.0 {
-                            scratch.forward.add(other, scale * forward, 0.0);
+                            scratch.forward.add(other, [scale * forward]);
                         }
                     }
                 }
                 weight *= SESSION_STEP_DECAY;
             }
             if let Some(own) = links.of(current) {
-                scratch.current_count = own.count;
+                scratch.current_count = links.count(current.0);
                 for (&other, sums) in own.others.iter().zip(own.sums.iter(stride)) {
-                    scratch.current.add(other, f32::from(sums.mask), scratch.current_sums.len() as f32);
+                    scratch.current.add(other, [f32::from(sums.mask), scratch.current_sums.len() as f32]);
                     scratch.current_sums.extend_from_slice(sums.values);
                 }
             }
@@ -136,7 +136,7 @@ impl Transitions {
                 .forward
                 .iter()
                 .filter(|&(item, _)| item != current.0)
-                .map(|(item, [score, _])| Scored { item: ItemNo(item), score }),
+                .map(|(item, [score])| Scored { item: ItemNo(item), score }),
         );
         Scored::keep_best(best, limit);
     }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use parking_lot::RwLock;
 
 use self::board::Board;
-use self::counts::{Counts, HalfLives};
+use self::counts::{Counts, HalfLives, now as instant};
 use self::level::Level;
 use super::score_table::ScoreTable;
 use super::{CollabLimits, MAX_ITEMS};
@@ -63,10 +63,13 @@ struct Global {
     events: u64,
 }
 
+/// A line of the cache: a query looks at those of hundreds of items.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 struct GlobalCounts {
     counts: Counts,
-    last_touched: Option<Timestamp>,
+    /// Means nothing while nothing is counted.
+    last_touched: Timestamp,
 }
 
 #[derive(Debug)]
@@ -79,7 +82,7 @@ struct Region {
 /// Working memory of a query; keep one a thread and use it again.
 #[derive(Debug, Default)]
 pub struct TrendingScratch {
-    sums: ScoreTable,
+    sums: ScoreTable<1>,
 }
 
 impl Trending {
@@ -112,7 +115,7 @@ impl Trending {
             let Some(&(best, _)) = board.entries().first() else { return };
             boards += 1.0;
             for &(level, item) in board.entries().iter().take(limit) {
-                sums.add(item, level.relative_to(best) as f32, 0.0);
+                sums.add(item, [level.relative_to(best) as f32]);
             }
         };
         self.global.read().boards.iter().for_each(&mut collect);
@@ -123,7 +126,7 @@ impl Trending {
             local.boards.iter().for_each(collect);
         }
         best.clear();
-        best.extend(sums.iter().map(|(item, [sum, _])| Scored { item: ItemNo(item), score: sum / boards }));
+        best.extend(sums.iter().map(|(item, [sum])| Scored { item: ItemNo(item), score: sum / boards }));
         Scored::keep_best(best, limit);
     }
 
@@ -137,14 +140,15 @@ impl Trending {
     /// How popular each of `items` is at `now`, in their order, into `popularity`.
     pub fn look_up(&self, items: &[ItemNo], region: Option<&str>, now: Timestamp, popularity: &mut Vec<Popularity>) {
         popularity.clear();
+        let instant = instant(now, &self.half_lives_s);
         {
             let global = self.global.read();
             popularity.extend(items.iter().map(|item| match global.items.get(item.index()) {
                 Some(own) => Popularity {
                     total: own.counts.total as f32,
-                    recent: own.counts.recent(now, &self.half_lives_s),
+                    recent: own.counts.recent(&instant),
                     in_region: 0.0,
-                    last_touched: own.last_touched,
+                    last_touched: (own.counts.total > 0).then_some(own.last_touched),
                 },
                 None => Popularity::default(),
             }));
@@ -153,7 +157,7 @@ impl Trending {
         if let Some(local) = self.regions.read().get(region) {
             for (item, found) in items.iter().zip(popularity.iter_mut()) {
                 if let Some(counts) = local.items.get(&item.0) {
-                    found.in_region = counts.recent(now, &self.half_lives_s)[TRENDING_SCALES - 1];
+                    found.in_region = counts.recent(&instant)[TRENDING_SCALES - 1];
                 }
             }
         }
@@ -178,7 +182,7 @@ impl Trending {
             let Global { items, boards, .. } = &mut *global;
             let own = &mut items[item.index()];
             own.counts.raise(at, &self.half_lives_s);
-            own.last_touched = own.last_touched.max(Some(at));
+            own.last_touched = own.last_touched.max(at);
             for (index, board) in boards.iter_mut().enumerate() {
                 board.rise(item.0, own.counts.level(index));
             }
@@ -241,7 +245,7 @@ fn is_counted(region: &str) -> bool {
 }
 
 impl GlobalCounts {
-    const NONE: Self = Self { counts: Counts::NONE, last_touched: None };
+    const NONE: Self = Self { counts: Counts::NONE, last_touched: Timestamp(i64::MIN) };
 }
 
 impl Global {

@@ -5,7 +5,7 @@
 use multiversion::multiversion;
 
 /// Independent sums: two registers of eight, so that one addition need not wait for the one before.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// The dot product of two slices of the same length (of the shorter, if they differ).
 #[multiversion(targets("x86_64+avx2", "x86_64+avx"))]
@@ -20,6 +20,34 @@ pub fn dot_rows(rows: &[f32], query: &[f32], products: &mut Vec<f32>) {
     // A closure would be compiled for the narrowest registers.
     for row in rows.chunks_exact(query.len().max(1)) {
         products.push(lanes(row, query));
+    }
+}
+
+/// The dot product of `query` with those rows of `rows` that stand at `places`, onto the end of `products`; no number for
+/// places beyond the last. In one loop, so that rows from all over the memory come together.
+#[multiversion(targets("x86_64+avx2", "x86_64+avx"))]
+pub fn dot_places(rows: &[f32], places: &[u32], query: &[f32], products: &mut Vec<f32>) {
+    products.reserve(places.len());
+    let width = query.len();
+    for &place in places {
+        let start = place as usize * width;
+        products.push(match rows.get(start..start + width) {
+            Some(row) => lanes(row, query),
+            None => f32::NAN,
+        });
+    }
+}
+
+/// The dot products of each row of `width` numbers of `rows` with each of `queries`, which are as wide; those of the first
+/// row first, onto the end of `products`.
+#[multiversion(targets("x86_64+avx2", "x86_64+avx"))]
+pub fn dot_rows_each(rows: &[f32], queries: &[f32], width: usize, products: &mut Vec<f32>) {
+    let width = width.max(1);
+    products.reserve(rows.len() / width * (queries.len() / width));
+    for row in rows.chunks_exact(width) {
+        for query in queries.chunks_exact(width) {
+            products.push(lanes(row, query));
+        }
     }
 }
 
@@ -81,5 +109,13 @@ mod tests {
         assert_eq!(products[0], 9.0);
         assert_eq!(products[1..], expected);
         dot_rows(&rows, &[], &mut products);
+        products.clear();
+        dot_rows_each(&rows[..48], &rows[48..], 24, &mut products);
+        let pairs = [(0, 2), (0, 3), (0, 4), (1, 2), (1, 3), (1, 4)];
+        assert_eq!(products, pairs.map(|(a, b)| dot(&rows[a * 24..][..24], &rows[b * 24..][..24])));
+        products.clear();
+        dot_places(&rows, &[3, 0, 5, u32::MAX], &query, &mut products);
+        assert_eq!(products[..2], [expected[3], expected[0]]);
+        assert!(products[2].is_nan() && products[3].is_nan() && products.len() == 4);
     }
 }

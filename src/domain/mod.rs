@@ -18,7 +18,7 @@ mod scored;
 mod sealing_key;
 mod time;
 
-pub use dot::{add_scaled, dot, dot_rows};
+pub use dot::{LANES, add_scaled, dot, dot_places, dot_rows, dot_rows_each};
 pub use embedding::{Embedding, EmbeddingError};
 pub use event::{Event, EventKind, UnknownEventKind};
 pub use filter::{Condition, Filter, Range, Test};

@@ -85,6 +85,9 @@ struct Scratch {
     best: Vec<Scored>,
     latest: Vec<(ItemNo, f32)>,
     popularity: Vec<Popularity>,
+    /// What the taste makes of the candidates.
+    liking: Vec<f32>,
+    items: Vec<ItemNo>,
     proposed: Proposed,
     /// What the metadata source found, by rising item number.
     related: Vec<Scored>,
@@ -341,10 +344,13 @@ impl Gathering<'_> {
         }
         let context = self.context(&catalogue);
         drop(catalogue);
-        let items: Vec<ItemNo> = candidates.iter().map(|c| c.item).collect();
-        let Scratch { session, transition, co_visitation, preference, popularity, related, .. } = self.scratch;
-        self.live.collab.trending.look_up(&items, region, now, popularity);
-        for (candidate, popularity) in candidates.iter_mut().zip(popularity.iter()) {
+        let Scratch { session, transition, co_visitation, preference, popularity, liking, items, related, .. } =
+            self.scratch;
+        items.clear();
+        items.extend(candidates.iter().map(|candidate| candidate.item));
+        self.live.collab.trending.look_up(items, region, now, popularity);
+        preference.scores(items, liking);
+        for ((candidate, popularity), &liking) in candidates.iter_mut().zip(popularity.iter()).zip(liking.iter()) {
             let item = candidate.item;
             let vote = session.vote(item);
             candidate.session_score = vote.score;
@@ -356,7 +362,7 @@ impl Gathering<'_> {
             candidate.transition_any = counts.any;
             candidate.transition_backward = counts.backward;
             candidate.transition_within_ratio = counts.within_ratio;
-            candidate.preference = preference.score(item);
+            candidate.preference = (!liking.is_nan()).then_some(liking);
             candidate.popularity = popularity.total;
             candidate.trending = popularity.recent;
             candidate.trending_in_region = popularity.in_region;
@@ -373,7 +379,7 @@ impl Gathering<'_> {
         }
         let gaze = self.situation.gaze;
         if let Some(likeness) = Likeness::new(gaze, self.situation.trajectory, horizons) {
-            gaze.gallery.vectors.liken(&items, &likeness.queries(), &mut |place, cosines| {
+            gaze.gallery.vectors.liken(items, &likeness.queries(), &mut |place, cosines| {
                 if let Some(candidate) = candidates.get_mut(place) {
                     likeness.describe(candidate, cosines);
                 }

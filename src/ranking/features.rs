@@ -6,7 +6,7 @@
 use multiversion::multiversion;
 
 use super::schema::{SHARED, Schema, Shared, VARYING, Varying};
-use crate::domain::{ItemNo, fast_ln};
+use crate::domain::{ItemNo, LANES, fast_ln};
 
 /// The most horizons that [`Candidate`] has room for.
 pub const MAX_HORIZONS: usize = 8;
@@ -158,9 +158,12 @@ impl Candidate {
 /// Candidates × features, row by row; see [`Schema`] for the columns. Keep it and assemble into it again.
 #[derive(Debug, Clone, Default)]
 pub struct FeatureMatrix {
+    /// Each row is followed by zeros up to the stride.
     values: Vec<f32>,
     items: Vec<ItemNo>,
     width: usize,
+    /// From one row to the next: whole registers, so that no number of a row is left to be dealt with on its own.
+    stride: usize,
     /// Working memory for the ranks: a score, inverted, and a row.
     order: Vec<u64>,
     /// Which columns hold the logarithm of what the candidate has; all at once they take a tenth of the time.
@@ -173,15 +176,18 @@ impl FeatureMatrix {
         self.width = schema.row_width();
         self.items.clear();
         self.items.extend(candidates.iter().map(|c| c.item));
-        self.values.clear();
-        self.values.resize(candidates.len() * self.width, 0.0);
-        if self.logarithmic.len() != self.width {
+        self.stride = self.width.next_multiple_of(LANES);
+        if self.logarithmic.len() != self.stride {
             self.logarithmic = logarithmic(schema);
+            self.logarithmic.resize(self.stride, false);
         }
-        let template = Self::context_row(schema, context, candidates.len());
-        for (row, candidate) in self.values.chunks_exact_mut(self.width).zip(candidates) {
-            row.copy_from_slice(&template);
-            fill(row, schema, context, candidate);
+        let mut template = Self::context_row(schema, context, candidates.len());
+        template.resize(self.stride, 0.0);
+        self.values.clear();
+        for candidate in candidates {
+            let start = self.values.len();
+            self.values.extend_from_slice(&template);
+            fill(&mut self.values[start..], schema, context, candidate);
         }
         finish(&mut self.values, &self.logarithmic);
         let answered = context.answered;
@@ -227,12 +233,17 @@ impl FeatureMatrix {
 
     /// The features of the candidate at `index`.
     pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.width..(index + 1) * self.width]
+        &self.values[index * self.stride..][..self.width]
     }
 
     /// The rows in order.
     pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.chunks_exact(self.width.max(1))
+        self.values.chunks_exact(self.stride.max(1)).map(|row| &row[..self.width])
+    }
+
+    /// All rows, each followed by zeros, and how far it is from one to the next.
+    pub(super) fn padded(&self) -> (&[f32], usize) {
+        (&self.values, self.stride)
     }
 
     /// The features that all candidates of a request share.
@@ -304,7 +315,7 @@ impl FeatureMatrix {
         order.sort_unstable();
         for (position, &entry) in order.iter().enumerate() {
             let index = entry as u32 as usize;
-            self.values[index * self.width + rank as usize] = 1.0 / (1.0 + position as f32);
+            self.values[index * self.stride + rank as usize] = 1.0 / (1.0 + position as f32);
         }
         self.order = order;
         if let Some(relative) = relative {
@@ -318,7 +329,7 @@ impl FeatureMatrix {
         if best <= 0.0 {
             return;
         }
-        for (row, candidate) in self.values.chunks_exact_mut(self.width).zip(candidates) {
+        for (row, candidate) in self.values.chunks_exact_mut(self.stride).zip(candidates) {
             row[column as usize] = known(Some(score(candidate) / best)).unwrap_or(0.0).clamp(-1.0, 1.0);
         }
     }

@@ -12,7 +12,7 @@ use super::features::FeatureMatrix;
 use super::fit::Examples;
 use super::forest::Forest;
 use super::schema::{Group, Schema};
-use crate::domain::dot;
+use crate::domain::{dot, dot_rows_each};
 
 /// A hazard beyond this log-odds (98 %) is not believed; keeps probabilities below 1 for any features.
 const HIGHEST_LOG_ODDS: f64 = 4.0;
@@ -107,6 +107,10 @@ pub struct Predictions {
     log_survivals: Vec<f64>,
     /// Working memory for choosing them.
     order: Vec<(f32, u32)>,
+    /// For each interval, its weights on a padded row.
+    weights: Vec<f32>,
+    /// Candidates × intervals: products of weights and rows.
+    products: Vec<f32>,
 }
 
 impl Predictions {
@@ -311,11 +315,7 @@ impl HazardModel {
     pub fn predict_for(&self, matrix: &FeatureMatrix, count: usize, predictions: &mut Predictions) {
         let horizons = self.schema.horizons().count();
         predictions.horizons = horizons;
-        predictions.hazards.clear();
-        for row in matrix.rows() {
-            let hazards = (0..horizons).map(|interval| self.linear_hazard(row, interval));
-            predictions.hazards.extend(hazards);
-        }
+        self.linear_hazards(matrix, predictions);
         predictions.choose(count.max(CONTENDERS));
         if let Some(forest) = &self.forest {
             for &candidate in &predictions.contenders {
@@ -332,6 +332,32 @@ impl HazardModel {
                 log_survival -= softplus(x);
                 predictions.log_survivals.push(log_survival);
             }
+        }
+    }
+
+    /// The log-odds of the hazards of all rows, as the linear model has them, into `predictions`.
+    fn linear_hazards(&self, matrix: &FeatureMatrix, predictions: &mut Predictions) {
+        let (rows, stride) = matrix.padded();
+        let Predictions { hazards, weights, products, .. } = predictions;
+        hazards.clear();
+        if rows.is_empty() {
+            return;
+        }
+        let shared = self.schema.shared_width();
+        weights.clear();
+        for (interval, raw) in self.raw_weights.iter().enumerate() {
+            // As wide as a row: zeros where other intervals have what is their own.
+            let (start, own) = (weights.len(), raw.len() - shared);
+            weights.resize(start + stride, 0.0);
+            let row = &mut weights[start..];
+            row[..shared].copy_from_slice(&raw[..shared]);
+            row[shared + interval * own..][..own].copy_from_slice(&raw[shared..]);
+        }
+        products.clear();
+        dot_rows_each(rows, weights, stride, products);
+        for products in products.chunks_exact(self.raw_weights.len()) {
+            hazards
+                .extend(self.raw_intercepts.iter().zip(products).map(|(intercept, &sum)| intercept + f64::from(sum)));
         }
     }
 

@@ -78,6 +78,8 @@ impl Inside {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let Self { requests, mean_us, p50_us, p99_us, max_us } = self;
-        format!("in process: mean {mean_us:.1} us, p50 {p50_us:.1}, p99 {p99_us:.1}, max {max_us:.0} of {requests} requests\n")
+        format!(
+            "in process: mean {mean_us:.1} us, p50 {p50_us:.1}, p99 {p99_us:.1}, max {max_us:.0} of {requests} requests\n"
+        )
     }
 }

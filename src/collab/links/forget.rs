@@ -52,7 +52,8 @@ impl Links {
 
     fn forget_in_list(&mut self, contributions: &[Contribution], backward: u32) {
         let stride = self.stride();
-        let Some(links) = self.items.get_mut(contributions[0].list as usize) else { return };
+        let list = contributions[0].list as usize;
+        let Some((links, count)) = self.items.get_mut(list).zip(self.counts.get_mut(list)) else { return };
         let Some(date) = links.touches.latest() else { return };
         let oldest = links.touches.oldest();
         for alike in contributions.chunk_by(|a, b| (a.other, a.sum) == (b.other, b.sum)) {
@@ -60,7 +61,7 @@ impl Links {
             let taken =
                 alike.iter().filter(|c| c.step <= date).map(|c| f64::from(c.weight * worth(c.step, date))).sum();
             if alike[0].other == COUNT {
-                take(&mut links.count, taken);
+                take(count, taken);
             } else if let Some(position) = links.position(alike[0].other) {
                 links.sums.change(position, alike[0].sum as usize, stride, |sum| take(sum, taken));
             }
@@ -69,7 +70,7 @@ impl Links {
                 alike.iter().for_each(|c| links.touches.take(c.step));
             }
         }
-        if links.count == 0.0 && links.sums.is_zero() {
+        if *count == 0.0 && links.sums.is_zero() {
             *links = super::ItemLinks::default();
             return;
         }
@@ -80,7 +81,9 @@ impl Links {
         }
         let left = links.touches.latest().unwrap_or(date);
         // Bounded, so that an engagement that was never observed cannot blow anything up.
-        links.scale(1.0 / worth(left, date).max(1e-12), stride);
+        let factor = 1.0 / worth(left, date).max(1e-12);
+        *count *= factor;
+        links.sums.scale(factor, stride);
         links.drop_negligible(stride);
     }
 }
@@ -147,12 +150,13 @@ mod tests {
         forgot.forget(&mine);
         for item in [1, 2] {
             assert!(sums(&never, item).iter().zip(sums(&forgot, item)).all(|(a, b)| (a - b).abs() < 1e-5));
+            let counts = (never.count(item), forgot.count(item));
             let (never, forgot) = (never.of(ItemNo(item)).unwrap(), forgot.of(ItemNo(item)).unwrap());
             assert_eq!((&never.others, &never.touches), (&forgot.others, &forgot.touches));
-            assert!((never.count - forgot.count).abs() < 1e-5, "{never:?} {forgot:?}");
+            assert!((counts.0 - counts.1).abs() < 1e-5, "{never:?} {forgot:?} {counts:?}");
         }
         let third = forgot.of(ItemNo(3)).unwrap();
-        assert!(third.others.is_empty() && third.count == 0.0 && third.touches.latest().is_none());
+        assert!(third.others.is_empty() && forgot.count(3) == 0.0 && third.touches.latest().is_none());
     }
 
     #[test]
@@ -163,11 +167,11 @@ mod tests {
         observe(&mut links, &mine);
         assert!(links.count(0) > 10.0);
         links.forget(&mine);
-        assert!(links.items.iter().all(|own| own.others.is_empty() && own.count == 0.0));
+        assert!(links.items.iter().all(|own| own.others.is_empty()) && links.counts.iter().all(|&count| count == 0.0));
         // Nothing is there any more to be taken.
         links.forget(&mine);
         links.forget(&[engagement(u32::MAX, 0.0, &[]), engagement(77, 0.0, &history)]);
-        assert!(links.items.iter().all(|own| own.others.is_empty() && own.count == 0.0));
+        assert!(links.items.iter().all(|own| own.others.is_empty()) && links.counts.iter().all(|&count| count == 0.0));
     }
 
     #[test]
@@ -181,6 +185,6 @@ mod tests {
         observe(&mut links, &[engagement(1, 1600.0, &[]), engagement(2, 1601.0, &new)]);
         links.forget(&mine);
         let own = links.of(ItemNo(1)).unwrap();
-        assert!((own.count - 1.0).abs() < 0.001 && (sums(&links, 1)[0] - 1.0).abs() < 0.001, "{own:?}");
+        assert!((links.count(1) - 1.0).abs() < 0.001 && (sums(&links, 1)[0] - 1.0).abs() < 0.001, "{own:?}");
     }
 }

@@ -31,8 +31,8 @@ impl Links {
         to.count(self.items.len());
         let stride = self.stride();
         let (mut masks, mut present) = (Vec::new(), Vec::new());
-        for own in &self.items {
-            to.f32(own.count);
+        for (own, &count) in self.items.iter().zip(&self.counts) {
+            to.f32(count);
             to.u32(own.cursor);
             own.touches.save(to);
             to.count(own.others.len());
@@ -67,10 +67,11 @@ impl Links {
         }
         let count = from.count(ITEM_BYTES, items.min(MAX_ITEMS))?;
         links.items.reserve_exact(count);
+        links.counts.reserve_exact(count);
         // By item, the last one whose list named it, counted from 1.
         let mut named_by = vec![0; count];
         for item in 0..count {
-            let own = links.load_item(from)?;
+            let (own, engagements) = links.load_item(from)?;
             if own.others.len() > links.per_item {
                 return Err(LoadError::Damaged("an item has too many links"));
             }
@@ -81,11 +82,13 @@ impl Links {
                 }
             }
             links.items.push(own);
+            links.counts.push(engagements);
         }
         Ok(links)
     }
 
-    fn load_item(&self, from: &mut StateReader<'_>) -> Result<ItemLinks, LoadError> {
+    /// An item's links, and its count.
+    fn load_item(&self, from: &mut StateReader<'_>) -> Result<(ItemLinks, f32), LoadError> {
         let stride = self.stride();
         let count = from.f32()?;
         if !(0.0..MOST).contains(&count) {
@@ -104,6 +107,6 @@ impl Links {
         if !values.iter().all(|sum| *sum > 0.0 && *sum < MOST) {
             return Err(LoadError::Damaged("a link's sum is no weight"));
         }
-        Ok(ItemLinks { others, sums: Sums::new(masks, values, stride), count, touches, cursor })
+        Ok((ItemLinks { others, sums: Sums::new(masks, values, stride), touches, cursor }, count))
     }
 }

@@ -99,6 +99,18 @@ impl PreferenceScratch {
         self.model.as_ref()?.with_factor(item, |factor| dot(factor, &self.taste.taste))
     }
 
+    /// [`score`](Self::score) for each of `items`, in their order, into `scores`; no number where it is unknown. Much faster
+    /// than one after the other.
+    pub fn scores(&mut self, items: &[ItemNo], scores: &mut Vec<f32>) {
+        match &self.model {
+            Some(model) => model.scores(items, &mut self.taste, scores),
+            None => {
+                scores.clear();
+                scores.resize(items.len(), f32::NAN);
+            }
+        }
+    }
+
     /// The cosine of the taste and an item, in which popularity has no part.
     pub fn likeness(&self, item: ItemNo) -> Option<f32> {
         let taste = &self.taste.taste;

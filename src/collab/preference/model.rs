@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 use super::als::{Penalty, RowScratch, solve_row};
 use super::cells::Cells;
 use super::cold_start::{ColdMap, ItemFeatures};
-use crate::domain::{ItemNo, Scored, dot_rows};
+use crate::domain::{ItemNo, Scored, dot, dot_places, dot_rows};
 
 /// No place.
 pub(super) const NONE: u32 = u32::MAX;
@@ -74,6 +74,8 @@ pub(super) struct TasteScratch {
     row: RowScratch,
     order: Vec<(f32, u32)>,
     products: Vec<f32>,
+    /// Places of the items that are asked about.
+    asked: Vec<u32>,
 }
 
 /// What a model is made of; see [`Model`].
@@ -152,6 +154,32 @@ impl Model {
         let added = self.added.read();
         let place = *added.places.get(&item.0)? as usize;
         added.rows.get(place * self.dims..(place + 1) * self.dims).map(f)
+    }
+
+    /// What the taste in `scratch` makes of each of `items`, in their order, into `scores`; no number for items without
+    /// a factor.
+    pub(super) fn scores(&self, items: &[ItemNo], scratch: &mut TasteScratch, scores: &mut Vec<f32>) {
+        let TasteScratch { taste, asked, .. } = scratch;
+        asked.clear();
+        asked.extend(items.iter().map(|item| match self.places.get(item.index()) {
+            Some(place) => place.load(Ordering::Relaxed),
+            None => NONE,
+        }));
+        scores.clear();
+        dot_places(&self.rows, asked, taste, scores);
+        let added = self.added.read();
+        if added.places.is_empty() {
+            return;
+        }
+        for (score, item) in
+            scores.iter_mut().zip(items).zip(asked.iter()).filter_map(|(pair, &place)| (place == NONE).then_some(pair))
+        {
+            let row =
+                added.places.get(&item.0).and_then(|&place| added.rows.chunks_exact(self.dims).nth(place as usize));
+            if let Some(row) = row {
+                *score = dot(row, taste);
+            }
+        }
     }
 
     /// How the item got its factor.

@@ -52,6 +52,32 @@ fn scores_match_the_formula() {
 }
 
 #[test]
+fn a_question_allocates_nothing() {
+    let knn = SessionKnn::new(&CollabLimits::default());
+    let item = |n: u64| (n.wrapping_mul(n).wrapping_mul(2_654_435_761) >> 7) as u32 % 300;
+    for session in 0..3_000 {
+        // Longer than what a session holds without memory of its own.
+        let items: Vec<u32> = (0..9).map(|step| item(session * 9 + step)).collect();
+        learn(&knn, session, &items);
+    }
+    let questions: Vec<Vec<(ItemNo, Timestamp)>> =
+        (0..200).map(|n| (0..6).map(|step| (ItemNo(item(n * 7 + step)), Timestamp(0))).collect()).collect();
+    let (mut scratch, mut best) = (SessionKnnScratch::default(), Vec::new());
+    let mut ask_all = || {
+        for (number, history) in questions.iter().enumerate() {
+            knn.candidates(history, Some(number as u64), 80, &mut scratch, &mut best);
+            assert_eq!(best.len(), 80);
+            std::hint::black_box(best.iter().map(|scored| scratch.vote(scored.item).score).sum::<f32>());
+        }
+    };
+    // The first time, working memory grows to the size that questions need.
+    let first = allocation_counter::measure(&mut ask_all);
+    let again = allocation_counter::measure(&mut ask_all);
+    assert!(first.count_total > 0, "allocations are counted");
+    assert_eq!(again.count_total, 0);
+}
+
+#[test]
 fn a_session_is_not_its_own_neighbour() {
     let knn = SessionKnn::new(&limits());
     learn(&knn, 1, &[1, 2]);

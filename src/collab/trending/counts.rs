@@ -1,7 +1,7 @@
 //! How often was an item turned to, ever and of late?
 
 use super::TRENDING_SCALES;
-use super::level::Level;
+use super::level::{Level, Power};
 use crate::domain::{LoadError, StateReader, StateWriter, Timestamp};
 
 /// Nobody gets to count as far as this.
@@ -19,6 +19,14 @@ pub(super) struct Counts {
 /// How many half-lives there are, shortest first, in seconds.
 pub(super) type HalfLives = [f64; TRENDING_SCALES];
 
+/// An instant in each half-life.
+pub(super) type Now = [Power; TRENDING_SCALES];
+
+/// The instant `at` in each half-life.
+pub(super) fn now(at: Timestamp, half_lives_s: &HalfLives) -> Now {
+    half_lives_s.map(|half_life_s| Power::new(at.as_seconds() / half_life_s))
+}
+
 impl Counts {
     /// Nobody.
     pub(super) const NONE: Self = Self { total: 0, levels: [Level::ZERO; TRENDING_SCALES] };
@@ -28,11 +36,12 @@ impl Counts {
         self.levels.get(board).copied().unwrap_or_else(|| Level::of_count(self.total))
     }
 
-    /// Decayed engagements at `now`, one for each half-life.
-    pub(super) fn recent(&self, now: Timestamp, half_lives_s: &HalfLives) -> [f32; TRENDING_SCALES] {
+    /// Decayed engagements at an instant, one for each half-life.
+    #[inline]
+    pub(super) fn recent(&self, now: &Now) -> [f32; TRENDING_SCALES] {
         let mut values = [0.0; TRENDING_SCALES];
-        for ((value, level), half_life_s) in values.iter_mut().zip(self.levels).zip(half_lives_s) {
-            *value = level.at(now.as_seconds() / half_life_s) as f32;
+        for ((value, level), &power) in values.iter_mut().zip(self.levels).zip(now) {
+            *value = level.over(power) as f32;
         }
         values
     }

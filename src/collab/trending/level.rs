@@ -11,6 +11,31 @@ const FURTHEST: f64 = (1 << 29) as f64;
 /// What is left of a subtraction below 2^-40 is taken for rounding.
 const RESIDUE: f64 = 1.0 / (1_u64 << 40) as f64;
 
+/// No quotient of levels is larger than this by far: 2^40.
+const MOST: f64 = (1_u64 << 40) as f64;
+
+/// A power of two to divide by, taken apart once for many levels.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Power {
+    whole: i32,
+    /// One over what the whole exponent leaves, above ½ and up to 1.
+    rest: f64,
+}
+
+impl Power {
+    /// 2^`exponent`.
+    pub(super) fn new(exponent: f64) -> Self {
+        let whole = exponent.floor().clamp(-FURTHEST, FURTHEST);
+        Self { whole: whole as i32, rest: (whole - exponent).clamp(-1.0, 0.0).exp2() }
+    }
+}
+
+/// 2^`exponent`, by writing down the exponent; zero below all normal numbers.
+#[inline]
+fn two_to(exponent: i32) -> f64 {
+    f64::from_bits(((exponent.clamp(-1023, 1023) + 1023) as u64) << 52)
+}
+
 /// A sum of powers of two. Comparing levels compares the sums.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub(super) struct Level {
@@ -46,7 +71,7 @@ impl Level {
         if low.is_zero() {
             return high;
         }
-        Self::normal(high.exponent, high.mantissa + low.mantissa * f64::from(low.exponent - high.exponent).exp2())
+        Self::normal(high.exponent, high.mantissa + low.mantissa * two_to(low.exponent.saturating_sub(high.exponent)))
     }
 
     /// Takes `other` away. What is left is zero if it is no more than rounding.
@@ -57,7 +82,7 @@ impl Level {
         if self <= other {
             return Self::ZERO;
         }
-        let left = self.mantissa - other.mantissa * f64::from(other.exponent - self.exponent).exp2();
+        let left = self.mantissa - other.mantissa * two_to(other.exponent.saturating_sub(self.exponent));
         if left <= self.mantissa * RESIDUE { Self::ZERO } else { Self::normal(self.exponent, left) }
     }
 
@@ -68,12 +93,19 @@ impl Level {
 
     /// The sum divided by 2^`exponent`. What lies in the future counts in full, and is kept within reason.
     pub(super) fn at(self, exponent: f64) -> f64 {
-        if self.is_zero() { 0.0 } else { (f64::from(self.exponent) - exponent).min(40.0).exp2() * self.mantissa }
+        self.over(Power::new(exponent))
+    }
+
+    /// The sum divided by a power of two. What lies in the future counts in full, and is kept within reason.
+    #[inline]
+    pub(super) fn over(self, power: Power) -> f64 {
+        // The exponent of zero is so low that this is zero too.
+        (two_to(self.exponent.saturating_sub(power.whole)) * power.rest).min(MOST) * self.mantissa
     }
 
     /// The sum divided by another, which must not be zero.
     pub(super) fn relative_to(self, other: Self) -> f64 {
-        self.at(f64::from(other.exponent)) / other.mantissa
+        two_to(self.exponent.saturating_sub(other.exponent)).min(MOST) * self.mantissa / other.mantissa
     }
 
     pub(super) fn save(self, to: &mut StateWriter) {
@@ -117,6 +149,17 @@ mod tests {
         assert_eq!((Level::of_count(6).at(0.0), Level::of_count(0)), (6.0, Level::ZERO));
         assert_eq!(Level::of_count(u64::MAX), Level::power(64.0));
         assert!(Level::power(f64::MAX) > Level::power(1e6) && Level::power(f64::MIN) < Level::power(-1e6));
+    }
+
+    #[test]
+    fn quotients_are_those_of_the_definition() {
+        for exponent in [-1e9, -1500.3, -3.0, -0.25, 0.0, 0.5, 39.9, 40.5, 1e9] {
+            let level = Level::power(7.25).plus(Level::power(6.0));
+            let expected = ((7.0_f64 - exponent).min(40.0).exp2() * level.mantissa, level.at(exponent));
+            assert!((expected.0 - expected.1).abs() <= 1e-12 * expected.0, "{exponent}: {expected:?}");
+            assert_eq!(Level::ZERO.at(exponent), 0.0);
+        }
+        assert_eq!([-2000, -1, 0, 1023, 5000].map(two_to), [0.0, 0.5, 1.0, 2_f64.powi(1023), 2_f64.powi(1023)]);
     }
 
     #[test]

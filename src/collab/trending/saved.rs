@@ -27,7 +27,7 @@ impl Trending {
             for own in &global.items {
                 own.counts.save(to);
                 if own.counts.total > 0 {
-                    to.i64(own.last_touched.unwrap_or(Timestamp(0)).0);
+                    to.i64(own.last_touched.0);
                 }
             }
             global.boards.iter().for_each(|board| board.save(to));
@@ -89,7 +89,7 @@ impl Trending {
         global.items.reserve_exact(count);
         for _ in 0..count {
             let counts = Counts::load(from)?;
-            let last_touched = if counts.total > 0 { Some(Timestamp(from.i64()?)) } else { None };
+            let last_touched = if counts.total > 0 { Timestamp(from.i64()?) } else { GlobalCounts::NONE.last_touched };
             global.items.push(GlobalCounts { counts, last_touched });
         }
         let items = &global.items;
