@@ -484,7 +484,7 @@ fn refusal(error: RegistryError) -> EngineError {
     let reason = match &error {
         RegistryError::Manifest { name, source } => format!("{name}: {}", manifest_refusal(source)),
         RegistryError::Inference(InferenceError::Load { model_id, .. }) => {
-            format!("{model_id}: ONNX Runtime cannot run it; `upnext models check` says why")
+            format!("{model_id}: ONNX Runtime cannot run it; the log says why")
         }
         RegistryError::Inference(
             error @ (InferenceError::Mismatch { .. } | InferenceError::Models { .. } | InferenceError::Setting { .. }),
@@ -508,8 +508,7 @@ fn manifest_refusal(error: &ManifestError) -> String {
             format!("the SHA-256 of a file of it is {actual}, but the manifest says {expected}")
         }
         ManifestError::Syntax(_) => {
-            "its manifest is no TOML, or a key is missing, unknown or of the wrong type; `upnext models check` says more"
-                .to_owned()
+            "its manifest is no TOML, or a key is missing, unknown or of the wrong type; the log says more".to_owned()
         }
         ManifestError::Value { .. } => error.to_string(),
     }
