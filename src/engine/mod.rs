@@ -115,7 +115,7 @@ impl Engine {
             near_duplicate_difference: options.near_duplicate_difference,
             queue_timeout: options.queue_timeout,
             max_wait: options.default_deadline,
-            wait_behind_at_least: see::ALWAYS_WAIT_PER_WORKER * embedder.workers(),
+            always_wait_per_worker: see::ALWAYS_WAIT_PER_WORKER,
             thumbnail_side: options.thumbnail_side,
             metrics: metrics.clone(),
             admission: Semaphore::new(options.decode_threads + options.decode_queue),

@@ -46,8 +46,9 @@ pub(super) struct Eyes {
     pub(super) queue_timeout: Duration,
     /// A picture that somebody waits for is refused when those before it will take longer than this…
     pub(super) max_wait: Duration,
-    /// …and are at least so many: a slow machine must not refuse a handful of viewers.
-    pub(super) wait_behind_at_least: usize,
+    /// …and are at least so many for each of the model's threads: a slow machine must not refuse a handful of viewers, and a short
+    /// deadline that passes before the model is done is kept by an answer without the frame.
+    pub(super) always_wait_per_worker: usize,
     /// The longer side of thumbnails in pixels; 0 for none.
     pub(super) thumbnail_side: u32,
     pub(super) metrics: Metrics,
@@ -320,11 +321,9 @@ impl Eyes {
     fn check_wait(&self, gallery: &Gallery, deadline: Option<Instant>) -> Result<(), EngineError> {
         let ahead = self.waiting();
         let wait = gallery.ensemble.wait_behind(ahead);
-        let too_late = match deadline {
-            Some(deadline) => wait > deadline.saturating_duration_since(Instant::now()),
-            None => ahead >= self.wait_behind_at_least && wait > self.max_wait,
-        };
-        if too_late { Err(EngineError::Busy { retry_after: wait.max(RETRY_AFTER) }) } else { Ok(()) }
+        let left = deadline.map_or(self.max_wait, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let crowded = ahead >= self.always_wait_per_worker * gallery.ensemble.workers();
+        if crowded && wait > left { Err(EngineError::Busy { retry_after: wait.max(RETRY_AFTER) }) } else { Ok(()) }
     }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, EngineError> {

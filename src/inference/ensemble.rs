@@ -62,6 +62,11 @@ impl Ensemble {
         self.embedders.iter().map(|embedder| embedder.wait_behind(ahead)).max().unwrap_or_default()
     }
 
+    /// Threads that run the model with the fewest of them.
+    pub fn workers(&self) -> usize {
+        self.embedders.iter().map(Embedder::workers).min().unwrap_or_default()
+    }
+
     /// Ends the models' threads, see [`Embedder::shutdown`].
     pub fn shutdown(&self) {
         self.embedders.iter().for_each(Embedder::shutdown);

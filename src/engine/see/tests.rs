@@ -32,7 +32,7 @@ fn eyes(max_wait: Duration) -> (Eyes, Gallery, Arc<AtomicUsize>) {
         near_duplicate_difference: 0.01,
         queue_timeout: Duration::from_secs(60),
         max_wait,
-        wait_behind_at_least: 1,
+        always_wait_per_worker: 1,
         thumbnail_side: 0,
         metrics: Metrics::new().unwrap(),
         admission: Semaphore::new(8),
