@@ -198,10 +198,6 @@ const LANES: usize = 16;
 /// Half of that is enough for up to four intervals, and takes half the time.
 const FEW_LANES: usize = 8;
 
-/// Rows and columns that are counted together.
-const ROWS_AT_ONCE: usize = 2_048;
-const COLUMNS_AT_ONCE: usize = 8;
-
 /// A question for a level, and what it gains.
 #[derive(Clone, Copy)]
 struct Question {
@@ -277,32 +273,23 @@ impl<'a> Boosting<'a> {
 
     fn best_question<const W: usize>(&self, level: usize) -> Option<Question> {
         let leaves = 1 << level;
-        let asked: Vec<usize> =
-            (0..self.table.thresholds.len()).filter(|&column| !self.table.thresholds[column].is_empty()).collect();
+        let columns = (0..self.table.thresholds.len()).into_par_iter();
+        let questions = columns.filter(|&column| !self.table.thresholds[column].is_empty()).filter_map(|column| {
+            let bins = self.table.thresholds[column].len() + 1;
+            let mut sums = vec![[0.0_f32; W]; bins * leaves];
+            let codes = &self.table.codes[column][..self.rows];
+            for ((&code, &leaf), slopes) in codes.iter().zip(&self.leaves).zip(&self.slopes) {
+                let sum = &mut sums[usize::from(leaf) * bins + usize::from(code)];
+                for lane in 0..W {
+                    sum[lane] += slopes[lane];
+                }
+            }
+            self.best_threshold(column, bins, &sums)
+        });
         // The first of equals, so that the result does not depend on threads.
         let better = |a: Question, b: Question| {
             if (b.gain, usize::MAX - b.column) > (a.gain, usize::MAX - a.column) { b } else { a }
         };
-        let questions = asked.par_chunks(COLUMNS_AT_ONCE).filter_map(|columns| {
-            let bins: Vec<usize> = columns.iter().map(|&column| self.table.thresholds[column].len() + 1).collect();
-            let mut sums: Vec<_> = bins.iter().map(|bins| vec![[0.0_f32; W]; bins * leaves]).collect();
-            // Some rows for several columns, while their slopes are in the cache.
-            for start in (0..self.rows).step_by(ROWS_AT_ONCE) {
-                let rows = start..(start + ROWS_AT_ONCE).min(self.rows);
-                for ((&column, &bins), sums) in columns.iter().zip(&bins).zip(&mut sums) {
-                    let codes = &self.table.codes[column][rows.clone()];
-                    let slopes = &self.slopes[rows.clone()];
-                    for ((&code, &leaf), slopes) in codes.iter().zip(&self.leaves[rows.clone()]).zip(slopes) {
-                        let sum = &mut sums[usize::from(leaf) * bins + usize::from(code)];
-                        for lane in 0..W {
-                            sum[lane] += slopes[lane];
-                        }
-                    }
-                }
-            }
-            let found = columns.iter().zip(&bins).zip(&sums);
-            found.filter_map(|((&column, &bins), sums)| self.best_threshold(column, bins, sums)).reduce(better)
-        });
         questions.reduce_with(better)
     }
 
