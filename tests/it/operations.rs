@@ -250,6 +250,10 @@ fn the_document_describes_the_server() {
         // What is deleted cannot be asked for afterwards.
         operations.sort_by_key(|(path, method, _)| (method.as_str() == "delete", path.as_str()));
         for (path, method, operation) in operations {
+            // What goes on for ever has tests of its own.
+            if path.contains("/live") && path.starts_with("/v1/sessions/") {
+                continue;
+            }
             let answer = good_request(&client, world, method, path).await;
             let responses = operation["responses"].as_object().unwrap();
             let place = format!("{method} {path}: {}", answer.status);
