@@ -225,6 +225,7 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
         ("post", "/v1/sessions/{session_id}/frames") => {
             request.query(&[("recommend", "true"), ("at_s", "2")]).header("content-type", "image/jpeg").body(jpeg)
         }
+        ("post", "/v1/sessions/{session_id}/tickets") => request.json(&json!({})),
         ("post", "/v1/search") => request.json(&json!({"image_base64": base64(&jpeg), "positive": [{"text": "sea"}],
             "explain": true, "with": HIT_FIELDS})),
         _ => panic!("{method} {path} is documented, but this test does not know how to ask for it"),
