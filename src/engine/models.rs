@@ -321,7 +321,7 @@ impl Parts {
         for (no, look) in looked {
             match look? {
                 Look::Seen(record, stamp, whole) => {
-                    amended.push((record, stamp));
+                    amended.push((*record, stamp));
                     given_up.extend((!whole).then_some(no));
                 }
                 Look::Lost => given_up.push(no),
@@ -375,7 +375,7 @@ impl Parts {
             new = true;
         }
         // A record that has everything already still has to be taken in.
-        Ok(if new || whole { Look::Seen(record, stamp, whole) } else { Look::Lost })
+        Ok(if new || whole { Look::Seen(Box::new(record), stamp, whole) } else { Look::Lost })
     }
 
     /// What the models see; `None` if the thumbnail is none.
@@ -466,7 +466,7 @@ impl Parts {
 /// What came of looking at an item once more.
 enum Look {
     /// The record with what was seen, and whether that is everything.
-    Seen(ItemRecord, Stamp, bool),
+    Seen(Box<ItemRecord>, Stamp, bool),
     /// Nothing could be seen.
     Lost,
     /// It is being changed or deleted.
