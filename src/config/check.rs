@@ -352,7 +352,7 @@ mod tests {
             "server.cors_origins=https://a.example/path",
             "inference.model=",
             "inference.model=../elsewhere",
-            "inference.also=efficientnet-lite0",
+            "inference.also=efficientnet-lite0-160",
             "inference.also=../elsewhere:2",
             "inference.also=other:0",
             "inference.providers=",

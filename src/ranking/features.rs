@@ -290,7 +290,7 @@ impl FeatureMatrix {
     /// Says once more what everybody turns to, where nothing says what this session turns to: popularity then has weights of
     /// its own. Beside better knowledge it is but a correction, and may well count against an item.
     fn stand_alone(&mut self) {
-        for row in self.values.chunks_exact_mut(self.width) {
+        for row in self.values.chunks_exact_mut(self.stride.max(1)) {
             row[Shared::AloneKnown as usize] = 1.0;
             for (from, to) in ALONE {
                 row[to as usize] = row[from as usize];
@@ -593,8 +593,9 @@ mod tests {
             ALONE.iter().all(|&(from, to)| row[to as usize] == row[from as usize])
                 && row[Shared::AloneKnown as usize] == 1.0
         };
-        matrix.assemble(&schema, &context, &[popular]);
+        matrix.assemble(&schema, &context, &[popular, popular]);
         assert!(alone(&matrix) && matrix.row(0)[Shared::AloneLongLog as usize] > 0.0);
+        assert_eq!(matrix.row(0), matrix.row(1), "rows beyond the first, too");
         let next = Candidate { session_score: 1.0, ..Candidate::new(ItemNo(2)) };
         matrix.assemble(&schema, &context, &[popular, next]);
         assert!(ALONE.iter().all(|&(_, to)| matrix.row(0)[to as usize] == 0.0), "one that follows is enough");

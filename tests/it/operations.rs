@@ -205,6 +205,15 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
     let filled = filled.replace("{user_id}", "known").replace("{name}", "known");
     let request = client.request(&method.to_uppercase(), &filled);
     let jpeg = world.frame(1, 2.0);
+    if path == "/v1/admin/models/rollback" {
+        // There is no way back before the models that were told to have taken over.
+        for _ in 0..600 {
+            if client.get("/v1/admin/models").await.json()["coming"].is_null() {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
     Answer::of(match (method, path) {
         ("get", "/v1/items/{item_id}/similar") => {
             request.query(&[("by", "mixed"), ("explain", "true"), ("with", &HIT_FIELDS.join(","))])
@@ -225,6 +234,8 @@ async fn good_request(client: &Client, world: &World, method: &str, path: &str) 
         ("post", "/v1/sessions/{session_id}/frames") => {
             request.query(&[("recommend", "true"), ("at_s", "2")]).header("content-type", "image/jpeg").body(jpeg)
         }
+        ("post", "/v1/admin/models/activate") => request.json(&json!({"models": [{"name": "appearance"}]})),
+        ("post", "/v1/admin/models/rollback") => request,
         ("post", "/v1/sessions/{session_id}/tickets") => request.json(&json!({})),
         ("post", "/v1/search") => request.json(&json!({"image_base64": base64(&jpeg), "positive": [{"text": "sea"}],
             "explain": true, "with": HIT_FIELDS})),

@@ -32,7 +32,7 @@ fn a_folder_of_pictures_becomes_lists() {
         assert!(horizons.iter().all(|horizon| list(&horizon["items"]).len() == 3), "{answer}");
         assert!(answer["frame"]["motion"]["cut"].is_boolean(), "{answer}");
     }
-    let shown = done(words(&source, &server, &["--count", "3"]));
+    let shown = done(words(&source, &server, &["--count", "3", "--item", world.id(2)]));
     let first = text(&answers[0]["recommendation"]["horizons"][0]["items"][0]["item_id"]);
     let title = &world.catalogue.items().iter().find(|item| item.item.id.as_str() == first).unwrap().item.title;
     assert!(shown.contains("within 15 s") && shown.contains("within 60 s"), "{shown}");
