@@ -57,8 +57,9 @@ function socketSession({ session, context, onFrame, onLists, onProblem }, figure
       const { ticket } = await json(`/v1/sessions/${segment(session)}/tickets`, { method: "POST", data });
       if (closed) return;
       const query = new URLSearchParams({ ticket, count: COUNT, explain: "true", frames: "true" });
-      const scheme = location.protocol === "https:" ? "wss" : "ws";
-      socket = new WebSocket(`${scheme}://${location.host}/v1/sessions/${segment(session)}/live?${query}`);
+      const address = new URL(`/v1/sessions/${segment(session)}/live?${query}`, location.href);
+      address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+      socket = new WebSocket(address);
       socket.onmessage = (message) => heard(JSON.parse(message.data));
       socket.onclose = (event) => {
         onScreen = null;
