@@ -70,7 +70,7 @@ impl Screen {
                 let filled = ((probability / most) * BAR as f64).round().clamp(0.0, BAR as f64) as usize;
                 let bar = format!("{}{}", "█".repeat(filled), "·".repeat(BAR - filled));
                 let title = plain(titles.get(id).map_or(id, String::as_str));
-                let rest = fit(&title, column.saturating_sub(BAR + 10));
+                let rest = fit(&title, column.saturating_sub(BAR + 9));
                 format!("{moved}{:5.2}% {} {rest}", 100.0 * probability, self.coloured(n, &bar))
             });
             let _ = writeln!(text, "{}", cells.collect::<Vec<_>>().join("  ").trim_end());
