@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use bytes::Bytes;
-use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use upnext::security::{RateLimit, Scope};
 
 use crate::support::client::fresh_session;
 use crate::support::world::{large_png, png};
-use crate::support::{Answer, Client, Setup, World, list, run, shared, text};
+use crate::support::{Answer, Client, Setup, World, list, run, shared, text, tls};
 
 /// The first bytes of a PNG of this size, with a right checksum, and no picture.
 fn png_head(width: u32, height: u32) -> Vec<u8> {
@@ -379,21 +378,25 @@ fn bodies_in_memory_are_bounded() {
     let server = Setup::default().with("server.upload_memory_bytes=4000000").start();
     run(async {
         let (client, frame) = (server.client(), World::get().frame(1, 1.0));
-        // It does not say how long it will be, and stops after the first bytes.
-        let first = stream::once(async { Ok::<_, std::io::Error>(Bytes::from_static(b"\xFF\xD8\xFF")) });
-        let stalled =
-            server.client().request("POST", "/v1/sessions/stalled/frames").header("content-type", "image/jpeg");
-        let stalled = tokio::spawn(stalled.body(reqwest::Body::wrap_stream(first.chain(stream::pending()))).send());
         let post = || client.post_bytes("/v1/sessions/s/frames", "image/jpeg", frame.clone());
-        let refused = loop {
-            let answer = post().await;
-            if answer.status != 200 {
-                break answer;
-            }
-        };
+        post().await.ok();
+        // It does not say how long it will be, and stops after the first bytes.
+        let mut stalled = tls::connect(server.address(), server.certificate()).await;
+        let head = format!(
+            "POST /v1/sessions/stalled/frames HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+             content-type: image/jpeg\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n\r\n",
+            server.key()
+        );
+        stalled.write_all(head.as_bytes()).await.unwrap();
+        let mut asked = [0; 12];
+        stalled.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100", "it has begun to read the body");
+        stalled.write_all(b"3\r\n\xFF\xD8\xFF\r\n").await.unwrap();
+        let refused = post().await;
         assert_eq!((refused.problem(), refused.header("retry-after")), ((503, "busy".into()), "1"));
         client.get("/v1/recommendations").await.ok();
-        stalled.abort();
+        // The server notices in its own time that somebody has gone.
+        drop(stalled);
         while post().await.status != 200 {}
     });
 }

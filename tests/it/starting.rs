@@ -4,17 +4,13 @@ use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use upnext::api::Drained;
 use upnext::app::{App, AppError};
@@ -22,7 +18,7 @@ use upnext::domain::Clock;
 use upnext::engine::{Progress, Step};
 
 use crate::support::world::click;
-use crate::support::{Client, Setup, Stopped, World, ids, run, tokio as runtime};
+use crate::support::{Client, Setup, Stopped, World, ids, run, tls, tokio as runtime};
 
 /// A server whose start waits at the log until it is let go on.
 struct Held {
@@ -71,12 +67,7 @@ struct Connection(BufReader<TlsStream<TcpStream>>);
 
 impl Connection {
     async fn open(address: SocketAddr, certificate: &Path) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
-        let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        let stream = TcpStream::connect(address).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        Self(BufReader::new(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()))
+        Self(BufReader::new(tls::connect(address, certificate).await))
     }
 
     /// The status and the body, if it is JSON.

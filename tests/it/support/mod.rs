@@ -5,10 +5,12 @@ pub(crate) mod client;
 pub(crate) mod command;
 pub(crate) mod server;
 pub(crate) mod socket;
+pub(crate) mod tls;
 pub(crate) mod world;
 
 use std::future::Future;
 use std::sync::{Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -23,9 +25,12 @@ pub(crate) fn tokio() -> &'static Runtime {
     RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap())
 }
 
+/// No test is timed; one that waits for ever must fail, and say so, before everything else is stopped with it.
+const PATIENCE: Duration = Duration::from_secs(900);
+
 /// Runs a test's body.
 pub(crate) fn run<T>(body: impl Future<Output = T>) -> T {
-    tokio().block_on(body)
+    tokio().block_on(async { tokio::time::timeout(PATIENCE, body).await.expect("the test ends") })
 }
 
 /// A server with the [`World`] in it, for tests that change nothing that others can see. It lives as long as somebody

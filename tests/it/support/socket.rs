@@ -1,22 +1,17 @@
 //! How does a test hold a live session? As a client would: a WebSocket over TLS, HTTP/1.1 upgraded.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::{Server, text};
+use super::{Server, text, tls};
 
 /// No test may fail because the machine is busy; one that waits for ever must.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -35,13 +30,7 @@ impl Socket {
 
     /// Opens `path` with this key, or none.
     pub(crate) async fn try_open(server: &Server, path: &str, key: Option<&str>) -> Result<Self, Refusal> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(server.certificate()).unwrap()).unwrap();
-        let mut tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let tcp = TcpStream::connect(server.address()).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        let stream = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.unwrap();
+        let stream = tls::connect(server.address(), server.certificate()).await;
         let mut request = format!("wss://localhost{path}").into_client_request().unwrap();
         if let Some(key) = key {
             request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
