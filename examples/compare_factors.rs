@@ -112,13 +112,7 @@ fn key(user: u32) -> UserKey {
 
 /// A model that has seen these ratings, all alike.
 fn taught<'a>(ratings: impl IntoIterator<Item = &'a Rating>, als: AlsOptions) -> Preference {
-    let options = PreferenceOptions {
-        als,
-        items_per_taste: 10_000,
-        fold_in_items: 10_000,
-        threads: 2,
-        ..PreferenceOptions::default()
-    };
+    let options = PreferenceOptions { als, items_per_taste: 10_000, threads: 2, ..PreferenceOptions::default() };
     let preference = Preference::new(&options);
     for r in ratings {
         preference.observe(0, Some(key(r.user)), ItemNo(r.film), Signal::Engaged(1.0), Timestamp(r.at_s * 1000));

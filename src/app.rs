@@ -548,6 +548,7 @@ fn preference_options(settings: &Settings) -> PreferenceOptions {
         enabled: preference.enabled,
         tastes: preference.tastes,
         items_per_taste: preference.items_per_taste,
+        engagements: preference.engagements,
         als: AlsOptions {
             dims: preference.dims,
             iterations: preference.iterations,

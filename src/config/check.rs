@@ -61,7 +61,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 57] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 58] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
@@ -103,6 +103,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("collab.successors", s.collab.successors, 1..=10_000),
         ("collab.preference.tastes", s.collab.preference.tastes, 1..=100_000_000),
         ("collab.preference.items_per_taste", s.collab.preference.items_per_taste, 2..=10_000),
+        ("collab.preference.engagements", s.collab.preference.engagements, 10_000..=4_000_000_000),
         ("collab.preference.dims", s.collab.preference.dims, 1..=512),
         ("collab.preference.iterations", s.collab.preference.iterations, 1..=1_000),
         ("collab.preference.threads", s.collab.preference.threads, 0..=256),
@@ -129,19 +130,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let candidates = &s.ranking.candidates;
-    let sources: [(&'static str, usize); 9] = [
-        ("ranking.candidates.visual", candidates.visual),
-        ("ranking.candidates.trajectory", candidates.trajectory),
-        ("ranking.candidates.session", candidates.session),
-        ("ranking.candidates.co_visitation", candidates.co_visitation),
-        ("ranking.candidates.transition", candidates.transition),
-        ("ranking.candidates.preference", candidates.preference),
-        ("ranking.candidates.trending", candidates.trending),
-        ("ranking.candidates.metadata", candidates.metadata),
-        ("ranking.candidates.fresh", candidates.fresh),
-    ];
-    for (key, value) in sources {
+    for (key, value) in s.ranking.candidates.by_key() {
         if value > 10_000 {
             complaints.push((key, format!("must be at most 10000, not {value}")));
         }
@@ -265,8 +254,7 @@ fn check_relations(s: &Settings, complaints: &mut Vec<Complaint>) {
 }
 
 fn check_experiments(s: &Settings, complaints: &mut Vec<Complaint>) {
-    const SOURCES: [&str; 8] =
-        ["visual", "trajectory", "session", "co_visitation", "transition", "trending", "metadata", "fresh"];
+    let sources = s.ranking.candidates.by_key().map(|(key, _)| key.trim_start_matches("ranking.candidates."));
     let mut complain = |reason: String| complaints.push(("experiments", reason));
     // The names stand in answers and reports.
     let plain = |name: &str| {
@@ -294,8 +282,8 @@ fn check_experiments(s: &Settings, complaints: &mut Vec<Complaint>) {
             if shares.into_iter().flatten().any(|share| !(0.0..=1.0).contains(&share)) {
                 complain(format!("{place}: share, exploration and diversity must be from 0 to 1"));
             }
-            if let Some(unknown) = arm.sources_off.iter().find(|source| !SOURCES.contains(&source.as_str())) {
-                complain(format!("{place}: there is no source `{unknown}`; there are {}", SOURCES.join(", ")));
+            if let Some(unknown) = arm.sources_off.iter().find(|source| !sources.contains(&source.as_str())) {
+                complain(format!("{place}: there is no source `{unknown}`; there are {}", sources.join(", ")));
             }
             if arm.weights.is_some() && arm.learned == Some(true) {
                 complain(format!("{place}: weights of its own do not learn"));
@@ -369,7 +357,10 @@ mod tests {
     #[test]
     fn experiments_have_names_and_shares() {
         let with = |arms: &str| complaints(&[&format!("experiments=[{{name=\"a\", arms=[{arms}]}}]")]);
-        assert_eq!(with("{name=\"x\", share=0.5}, {name=\"y\", share=0.5, sources_off=[\"visual\"]}"), "");
+        assert_eq!(
+            with("{name=\"x\", share=0.5}, {name=\"y\", share=0.5, sources_off=[\"visual\", \"preference\"]}"),
+            ""
+        );
         for (arms, word) in [
             ("", "1 to 16 arms"),
             ("{name=\"x\", share=0.7}, {name=\"y\", share=0.4}", "add up"),

@@ -326,6 +326,8 @@ pub struct PreferenceSettings {
     pub tastes: usize,
     /// Latest items remembered of each.
     pub items_per_taste: usize,
+    /// Items remembered of all together.
+    pub engagements: usize,
     /// Numbers in a factor.
     pub dims: usize,
     /// Rounds of a training.
@@ -463,6 +465,25 @@ pub struct CandidateSettings {
     pub metadata: usize,
     /// New items that few people have seen.
     pub fresh: usize,
+}
+
+impl CandidateSettings {
+    /// Each number with its key.
+    pub fn by_key(&self) -> [(&'static str, usize); 9] {
+        let &Self { visual, trajectory, session, co_visitation, transition, preference, trending, metadata, fresh } =
+            self;
+        [
+            ("ranking.candidates.visual", visual),
+            ("ranking.candidates.trajectory", trajectory),
+            ("ranking.candidates.session", session),
+            ("ranking.candidates.co_visitation", co_visitation),
+            ("ranking.candidates.transition", transition),
+            ("ranking.candidates.preference", preference),
+            ("ranking.candidates.trending", trending),
+            ("ranking.candidates.metadata", metadata),
+            ("ranking.candidates.fresh", fresh),
+        ]
+    }
 }
 
 /// The database.

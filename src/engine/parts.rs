@@ -94,10 +94,6 @@ pub struct CandidateLimits {
 }
 
 impl CandidateLimits {
-    /// The names of the sources.
-    pub const SOURCES: [&str; 8] =
-        ["visual", "trajectory", "session", "co_visitation", "transition", "trending", "metadata", "fresh"];
-
     /// The same with a source turned off; names of no source change nothing.
     #[must_use]
     pub fn without(mut self, source: &str) -> Self {

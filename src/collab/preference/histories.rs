@@ -1,13 +1,14 @@
 //! Who turned to what lately? The latest engagements of each taste, within bounds.
 //!
 //! A taste is a person, or a session of which nobody knows whose it is; once that is known, its past becomes the person's.
-//! What may be lost: the taste that was silent longest, when there are too many, and a taste's oldest items.
+//! What may be lost: the taste that was silent longest, when there are too many or they have too much, and a taste's oldest
+//! items.
 
 use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use super::Signal;
+use super::{PreferenceOptions, Signal};
 use crate::domain::{ItemNo, LoadError, StateReader, StateWriter, Timestamp, UserKey};
 
 /// No slot.
@@ -44,9 +45,26 @@ pub(super) struct Histories {
     /// Ends of the list from the taste that was active last to the one that was silent longest.
     newest: u32,
     oldest: u32,
-    max_tastes: usize,
-    max_items: usize,
+    limits: HistoryLimits,
     engagements: usize,
+}
+
+/// How much is remembered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct HistoryLimits {
+    /// Tastes.
+    pub(super) tastes: usize,
+    /// Items of each.
+    pub(super) items: usize,
+    /// Items of all together.
+    pub(super) engagements: usize,
+}
+
+impl HistoryLimits {
+    pub(super) fn of(options: &PreferenceOptions) -> Self {
+        let &PreferenceOptions { tastes, items_per_taste, engagements, .. } = options;
+        Self { tastes, items: items_per_taste, engagements }
+    }
 }
 
 #[derive(Debug)]
@@ -59,7 +77,9 @@ struct Slot {
 }
 
 impl Histories {
-    pub(super) fn new(max_tastes: usize, max_items: usize) -> Self {
+    pub(super) fn new(limits: HistoryLimits) -> Self {
+        let items = limits.items.clamp(1, 1 << 16);
+        let engagements = limits.engagements.max(items);
         Self {
             slots: HashTable::new(),
             hasher: RandomState::new(),
@@ -67,8 +87,7 @@ impl Histories {
             free: Vec::new(),
             newest: NONE,
             oldest: NONE,
-            max_tastes: max_tastes.clamp(1, 1 << 30),
-            max_items: max_items.clamp(1, 1 << 16),
+            limits: HistoryLimits { tastes: limits.tastes.clamp(1, 1 << 30), items, engagements },
             engagements: 0,
         }
     }
@@ -102,7 +121,8 @@ impl Histories {
             None => {
                 insert(liked, Liked { item, confidence, at_s });
                 self.engagements += 1;
-                self.engagements -= bound(liked, self.max_items);
+                self.engagements -= bound(liked, self.limits.items);
+                self.make_room();
             }
         }
         before.is_none()
@@ -126,7 +146,7 @@ impl Histories {
                 None => insert(own, new),
             }
         }
-        bound(own, self.max_items);
+        bound(own, self.limits.items);
         self.engagements = self.engagements + own.len() - before;
     }
 
@@ -185,7 +205,7 @@ impl Histories {
     }
 
     fn add(&mut self, taste: Taste) -> u32 {
-        if self.slots.len() >= self.max_tastes && self.oldest != NONE {
+        if self.slots.len() >= self.limits.tastes && self.oldest != NONE {
             self.forget(self.tastes[self.oldest as usize].taste);
         }
         let new = Slot { taste, liked: Vec::new(), newer: NONE, older: NONE };
@@ -203,6 +223,14 @@ impl Histories {
         slots.insert_unique(hasher.hash_one(taste), slot, |&slot| hasher.hash_one(tastes[slot as usize].taste));
         self.link(slot);
         slot
+    }
+
+    /// Forgets those that were silent longest until there is no more than there may be. What was touched last stays: alone
+    /// it has not too much.
+    fn make_room(&mut self) {
+        while self.engagements > self.limits.engagements && self.oldest != self.newest {
+            self.forget(self.tastes[self.oldest as usize].taste);
+        }
     }
 
     fn take(&mut self, taste: Taste) -> Option<Vec<Liked>> {
@@ -277,13 +305,8 @@ impl Histories {
 
     /// Reads what [`save`](Self::save) wrote; items are numbered below `items`. Where the bounds have become narrower, the
     /// latest are kept.
-    pub(super) fn load(
-        max_tastes: usize,
-        max_items: usize,
-        items: usize,
-        from: &mut StateReader<'_>,
-    ) -> Result<Self, LoadError> {
-        let mut histories = Self::new(max_tastes, max_items);
+    pub(super) fn load(limits: HistoryLimits, items: usize, from: &mut StateReader<'_>) -> Result<Self, LoadError> {
+        let mut histories = Self::new(limits);
         for _ in 0..from.count(13, usize::MAX)? {
             let taste = match from.u8()? {
                 0 => Taste::User(UserKey(from.array()?)),
@@ -309,10 +332,11 @@ impl Histories {
             {
                 return Err(LoadError::Damaged("a taste's items are not in order"));
             }
-            bound(&mut liked, histories.max_items);
+            bound(&mut liked, histories.limits.items);
             let slot = histories.add(taste);
             histories.engagements += liked.len();
             histories.tastes[slot as usize].liked = liked;
+            histories.make_room();
         }
         Ok(histories)
     }
@@ -341,6 +365,10 @@ mod tests {
 
     const PLAY: Signal = Signal::Engaged(1.0);
 
+    fn limits(tastes: usize, items: usize) -> HistoryLimits {
+        HistoryLimits { tastes, items, engagements: usize::MAX }
+    }
+
     fn user(n: u8) -> Taste {
         Taste::User(UserKey([n; 16]))
     }
@@ -362,7 +390,7 @@ mod tests {
     #[test]
     fn the_latest_items_are_kept_in_order() {
         assert_eq!(size_of::<Liked>(), 12);
-        let mut histories = Histories::new(10, 3);
+        let mut histories = Histories::new(limits(10, 3));
         for (item, s) in [(1, 10), (2, 20), (3, 15), (1, 30), (4, 40), (9, 0)] {
             see(&mut histories, user(1), item, s);
         }
@@ -380,7 +408,7 @@ mod tests {
 
     #[test]
     fn the_taste_that_was_silent_longest_makes_room() {
-        let mut histories = Histories::new(3, 5);
+        let mut histories = Histories::new(limits(3, 5));
         for n in 1..=3 {
             see(&mut histories, user(n), 1, i64::from(n));
         }
@@ -395,8 +423,20 @@ mod tests {
     }
 
     #[test]
+    fn who_has_much_takes_the_room_of_who_was_silent_longest() {
+        let mut histories = Histories::new(HistoryLimits { tastes: 9, items: 5, engagements: 6 });
+        for n in 1..=3 {
+            see(&mut histories, user(n), 1, i64::from(n));
+            see(&mut histories, user(n), 2, i64::from(n));
+        }
+        (3..=9).for_each(|item| see(&mut histories, user(2), item, 10));
+        assert_eq!(items(&histories, user(2)), [5, 6, 7, 8, 9], "the last one stays, whatever it has");
+        assert_eq!((histories.tastes(), histories.engagements()), (1, 5));
+    }
+
+    #[test]
     fn a_session_becomes_its_persons() {
-        let mut histories = Histories::new(9, 9);
+        let mut histories = Histories::new(limits(9, 9));
         see(&mut histories, Taste::Session(5), 1, 10);
         see(&mut histories, Taste::Session(5), 2, 20);
         see(&mut histories, user(1), 2, 15);
@@ -410,7 +450,7 @@ mod tests {
 
     #[test]
     fn what_was_saved_comes_back() {
-        let mut histories = Histories::new(50, 4);
+        let mut histories = Histories::new(limits(50, 4));
         for n in 0..400_u32 {
             let taste = if n % 3 == 0 { Taste::Session(u64::from(n % 41)) } else { user((n % 37) as u8) };
             see(&mut histories, taste, n * 7 % 60, i64::from(n * 13 % 500));
@@ -419,7 +459,7 @@ mod tests {
         let bytes = saved(&histories);
         let load = |bytes: &[u8], tastes, most, items| {
             let mut from = StateReader::new(*b"test", 1, bytes)?;
-            let loaded = Histories::load(tastes, most, items, &mut from)?;
+            let loaded = Histories::load(limits(tastes, most), items, &mut from)?;
             from.end().map(|()| loaded)
         };
         let mut loaded = load(&bytes, 50, 4, 60).unwrap();

@@ -30,7 +30,7 @@ pub use confidence::Signal;
 pub use histories::{Liked, Taste};
 pub use training::TrainingReport;
 
-use self::histories::Histories;
+use self::histories::{Histories, HistoryLimits};
 use self::model::{Model, Origin, TasteScratch};
 use self::training::Schedule;
 use super::MAX_ITEMS;
@@ -49,10 +49,10 @@ pub struct PreferenceOptions {
     pub enabled: bool,
     /// Tastes whose history is kept.
     pub tastes: usize,
-    /// Latest items kept of each.
+    /// Latest items kept of each; all of them make its taste in a request.
     pub items_per_taste: usize,
-    /// Latest items of a history that make its taste in a request.
-    pub fold_in_items: usize,
+    /// Items kept of all tastes together.
+    pub engagements: usize,
     /// The factorisation.
     pub als: AlsOptions,
     /// Threads that train.
@@ -72,8 +72,8 @@ impl Default for PreferenceOptions {
         Self {
             enabled: true,
             tastes: 200_000,
-            items_per_taste: 200,
-            fold_in_items: 100,
+            items_per_taste: 2_000,
+            engagements: 10_000_000,
             als: AlsOptions::default(),
             threads: 1,
             min_engagements: 1_000,
@@ -89,7 +89,37 @@ impl Default for PreferenceOptions {
 pub struct PreferenceScratch {
     model: Option<Arc<Model>>,
     taste: TasteScratch,
+    /// What the taste is made of, and the same as a set.
     liked: Vec<(ItemNo, f32)>,
+    known: Known,
+}
+
+/// A set of items, a bit each, that is emptied one by one.
+#[derive(Debug, Default)]
+struct Known(Vec<u64>);
+
+impl Known {
+    /// Whether the item is new to the set, to which it belongs from now on.
+    fn insert(&mut self, ItemNo(item): ItemNo) -> bool {
+        let word = item as usize / 64;
+        if self.0.len() <= word {
+            self.0.resize(word + 1, 0);
+        }
+        let bit = 1 << (item % 64);
+        let new = self.0[word] & bit == 0;
+        self.0[word] |= bit;
+        new
+    }
+
+    fn remove(&mut self, ItemNo(item): ItemNo) {
+        if let Some(word) = self.0.get_mut(item as usize / 64) {
+            *word &= !(1 << (item % 64));
+        }
+    }
+
+    fn has(&self, ItemNo(item): ItemNo) -> bool {
+        self.0.get(item as usize / 64).is_some_and(|word| word >> (item % 64) & 1 == 1)
+    }
 }
 
 impl PreferenceScratch {
@@ -128,7 +158,7 @@ impl PreferenceScratch {
     /// Forgets the last request, so that its taste cannot be taken for that of one that has none.
     pub fn clear(&mut self) {
         self.model = None;
-        self.liked.clear();
+        self.liked.drain(..).for_each(|(item, _)| self.known.remove(item));
     }
 }
 
@@ -148,7 +178,7 @@ impl Preference {
     /// Nothing known yet.
     pub fn new(options: &PreferenceOptions) -> Self {
         Self {
-            histories: RwLock::new(Histories::new(options.tastes, options.items_per_taste)),
+            histories: RwLock::new(Histories::new(HistoryLimits::of(options))),
             model: ArcSwapOption::empty(),
             new: AtomicU64::new(0),
             schedule: Mutex::default(),
@@ -228,12 +258,13 @@ impl Preference {
         let taste = user.map(Taste::User).or(session.map(Taste::Session));
         if let Some(taste) = taste {
             let histories = self.histories.read();
-            let known = histories.of(taste);
-            let latest = &known[known.len().saturating_sub(self.options.fold_in_items)..];
-            scratch.liked.extend(latest.iter().map(|own| (own.item, own.confidence)));
+            scratch.liked.extend(histories.of(taste).iter().map(|own| (own.item, own.confidence)));
+            for &(item, _) in &scratch.liked {
+                scratch.known.insert(item);
+            }
         }
         for &(item, confidence) in besides {
-            if scratch.liked.iter().all(|&(own, _)| own != item) {
+            if item.index() < MAX_ITEMS && scratch.known.insert(item) {
                 scratch.liked.push((item, confidence));
             }
         }
@@ -258,10 +289,9 @@ impl Preference {
         best: &mut Vec<Scored>,
     ) {
         best.clear();
-        let PreferenceScratch { model, taste, liked } = scratch;
+        let PreferenceScratch { model, taste, known, .. } = scratch;
         if let Some(model) = model {
-            let new = |item: ItemNo| liked.iter().all(|&(own, _)| own != item);
-            model.candidates(limit, |item| new(item) && permitted(item), taste, best);
+            model.candidates(limit, |item| !known.has(item) && permitted(item), taste, best);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::als::Penalty;
 use super::cells::Cells;
 use super::cold_start::ColdMap;
-use super::histories::Histories;
+use super::histories::{Histories, HistoryLimits};
 use super::model::{Ingredients, Model, NONE, Origin};
 use super::{Preference, PreferenceOptions};
 use crate::collab::MAX_ITEMS;
@@ -46,7 +46,7 @@ impl Preference {
     pub fn load(options: &PreferenceOptions, items: usize, bytes: &[u8]) -> Result<Self, LoadError> {
         let mut from = StateReader::new(PART, VERSION, bytes)?;
         let items = items.min(MAX_ITEMS);
-        let histories = Histories::load(options.tastes, options.items_per_taste, items, &mut from)?;
+        let histories = Histories::load(HistoryLimits::of(options), items, &mut from)?;
         let loaded = Self { histories: histories.into(), ..Self::new(options) };
         loaded.new.store(from.u64()?, std::sync::atomic::Ordering::Relaxed);
         let last = from.i64()?;
