@@ -30,6 +30,11 @@ const ITEMS_AT_ONCE: usize = 500;
 /// In a kept folder: which clicks its server has learned.
 const MARK: &str = "load-replay";
 const SERENADE_PORT: u16 = 18_932;
+/// Version 0.3.1 does not start without settings for a search that it does not make.
+const SERENADE_UNUSED: &str = "[hyperparam]\ntraining_data_path = \"\"\ntest_data_path = \"\"\n\
+    validation_data_path = \"\"\nnum_iterations = 1\nsave_records = false\nout_path = \"\"\n\
+    enable_business_logic = false\nn_most_recent_sessions_range = \"[1,2]\"\nneighborhood_size_k_range = \"[1,2]\"\n\
+    last_items_in_session_range = \"[1,2]\"\nidf_weighting_range = \"[0,1]\"\n";
 /// After this many events it is known how long it takes until an answer has changed.
 const EVENTS_THAT_CHANGE: usize = 2_000;
 const MOST_QUESTIONS: usize = 50;
@@ -314,8 +319,9 @@ impl Serenade {
         let config = folder.path().join("config.toml");
         let text = format!(
             "[server]\nnum_workers = 2\nhost = \"127.0.0.1\"\nport = {SERENADE_PORT}\n[log]\nlevel = \"error\"\n[data]\n\
-             training_data_path = {:?}\n[model]\nsample_size_m = {m}\nneighborhood_size_k = {k}\n\
-             num_items_to_recommend = {}\nmax_items_in_session = {last}\n[logic]\nenable_business_logic = false\n",
+             training_data_path = {:?}\n[model]\nm_most_recent_sessions = {m}\nneighborhood_size_k = {k}\n\
+             num_items_to_recommend = {}\nmax_items_in_session = {last}\n[logic]\nenable_business_logic = false\n\
+             {SERENADE_UNUSED}",
             log.display().to_string(),
             args.count,
         );

@@ -48,7 +48,7 @@ pub(super) struct Door {
 
 /// Lets requests with the right key through; for `route_layer`. Handlers find the [`Principal`] in the request's
 /// extensions.
-pub(super) async fn check(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub(super) async fn check(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let host = host_of(request.headers(), request.uri());
     let ticket = if door.admits == Admits::Tickets { ticket(request.uri()) } else { None };
     let peer = request.extensions().get::<Peer>();

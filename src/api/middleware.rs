@@ -12,6 +12,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, Method, header};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
@@ -43,25 +44,27 @@ pub(super) fn around(router: Router, options: &ApiOptions, metrics: &Metrics) ->
 
 /// The same with an admission that others know too.
 pub(super) fn around_with(router: Router, options: &ApiOptions, metrics: &Metrics, admission: Admission) -> Router {
-    // `Router::layer` puts each layer around those before it: read from the bottom up.
-    router
-        .layer(from_fn_with_state(admission, admit))
-        .layer(compression())
-        .layer(cors(&options.cors))
-        .layer(from_fn(security_headers))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(metrics.clone(), measure))
-        .layer(
-            TraceLayer::new_for_http()
-                .make_span_with(span)
-                .on_request(())
-                .on_body_chunk(())
-                .on_eos(())
-                .on_failure(())
-                .on_response(log_response),
-        )
-        .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE, API_KEY]))
-        .layer(from_fn(identify))
+    // One layer of many: each that is given to `Router::layer` on its own is boxed, and copied for every request.
+    router.layer(
+        ServiceBuilder::new()
+            .layer(from_fn(identify))
+            .layer(SetSensitiveRequestHeadersLayer::new([header::AUTHORIZATION, header::COOKIE, API_KEY]))
+            .layer(
+                TraceLayer::new_for_http()
+                    .make_span_with(span)
+                    .on_request(())
+                    .on_body_chunk(())
+                    .on_eos(())
+                    .on_failure(())
+                    .on_response(log_response),
+            )
+            .layer(from_fn_with_state(metrics.clone(), measure))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(from_fn(security_headers))
+            .layer(cors(&options.cors))
+            .layer(compression())
+            .layer(from_fn_with_state(admission, admit)),
+    )
 }
 
 /// Gives the request an id, and the answer the id and, if it is an error, its body.
@@ -99,7 +102,7 @@ fn span(request: &Request) -> Span {
 }
 
 /// The one place where an error is logged.
-fn log_response(response: &Response, took: Duration, span: &Span) {
+fn log_response<B>(response: &Response<B>, took: Duration, span: &Span) {
     let status = response.status().as_u16();
     span.record("status", status);
     let took_ms = took.as_secs_f64() * 1e3;

@@ -120,8 +120,8 @@ impl AppState {
     }
 
     /// The door of routes for which one of the scopes will do.
-    pub(super) fn door(&self, any_of: &'static [Scope], admits: Admits) -> Door {
-        Door {
+    pub(super) fn door(&self, any_of: &'static [Scope], admits: Admits) -> Arc<Door> {
+        Arc::new(Door {
             tickets: Arc::clone(&self.tickets),
             tokens: self.access.tokens.clone(),
             hasher: Arc::clone(&self.access.hasher),
@@ -132,7 +132,7 @@ impl AppState {
             clock: Arc::clone(&self.clock),
             require_keys: self.options.require_keys,
             any_of,
-        }
+        })
     }
 
     /// Waits until nobody else patches the item.

@@ -71,11 +71,15 @@ fn lanes(a: &[f32], b: &[f32]) -> f32 {
             sums[lane] += x[lane] * y[lane];
         }
     }
-    let mut folded = [0.0_f32; LANES / 2];
-    for lane in 0..LANES / 2 {
-        folded[lane] = sums[lane] + sums[lane + LANES / 2];
+    // Half onto half, so that no addition waits for more than three others.
+    let mut width = LANES;
+    while width > 1 {
+        width /= 2;
+        for lane in 0..width {
+            sums[lane] += sums[lane + width];
+        }
     }
-    folded.iter().sum::<f32>() + tail
+    sums[0] + tail
 }
 
 #[cfg(test)]

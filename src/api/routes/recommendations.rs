@@ -1,7 +1,7 @@
 //! Recommendations: what somebody will want next.
 
+use axum::Extension;
 use axum::extract::{Request, State};
-use axum::{Extension, Json};
 use bytes::Bytes;
 use utoipa::ToSchema;
 
@@ -33,7 +33,7 @@ pub(in crate::api) async fn get_recommendations(
     State(state): State<AppState>,
     Query(query): Query<RecommendQuery>,
     Extension(principal): Extension<Principal>,
-) -> Result<Json<RecommendAnswer>, ApiError> {
+) -> Result<RecommendAnswer, ApiError> {
     answer(&state, &principal, request_of(query, &state)?).await
 }
 
@@ -55,7 +55,7 @@ pub(in crate::api) async fn post_recommendations(
     State(state): State<AppState>,
     Extension(principal): Extension<Principal>,
     request: Request,
-) -> Result<Json<RecommendAnswer>, ApiError> {
+) -> Result<RecommendAnswer, ApiError> {
     let limits = &state.options.limits;
     let (body, frames) = read(request, limits).await?;
     let request = body.into_request(frames, limits, |user| state.user_key(user))?;
@@ -67,14 +67,14 @@ async fn answer(
     state: &AppState,
     principal: &Principal,
     mut request: RecommendRequest,
-) -> Result<Json<RecommendAnswer>, ApiError> {
+) -> Result<RecommendAnswer, ApiError> {
     caller::restrict(state, principal, &mut request)?;
     let session = request.session.clone().filter(|_| !request.frames.is_empty());
     let answer = state.engine.recommend(request).await?;
     if let Some(session) = &session {
         state.hub.touch(session);
     }
-    Ok(Json(answer.into()))
+    Ok(answer.into())
 }
 
 async fn read(request: Request, limits: &Limits) -> Result<(RecommendBody, Vec<Bytes>), ApiError> {

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -10,7 +13,7 @@ use super::FilterBody;
 use crate::api::options::Limits;
 use crate::api::problem::ApiError;
 use crate::domain::{Filter, ItemId, Motion, SessionId, UserId, UserKey};
-use crate::engine::{FrameOutcome, FrameUpload, RecommendRequest, Recommendation};
+use crate::engine::{EngineError, FrameOutcome, FrameUpload, RecommendRequest, Recommendation};
 
 const MAX_EXCLUDED: usize = 10_000;
 const MAX_WORD_BYTES: usize = 64;
@@ -258,6 +261,18 @@ pub(in crate::api) struct RecommendAnswer {
     frames: Vec<FrameAnswer>,
     /// Milliseconds from the request's arrival to this answer.
     took_ms: f64,
+}
+
+impl IntoResponse for RecommendAnswer {
+    fn into_response(self) -> Response {
+        // About as much as it takes, so that it need not be moved while it is written.
+        let places: usize = self.horizons.iter().map(|list| list.items.len()).sum();
+        let mut body = Vec::with_capacity(512 + 112 * places);
+        match serde_json::to_writer(&mut body, &self) {
+            Ok(()) => ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+            Err(error) => ApiError::from(EngineError::Internal(error.to_string())).into_response(),
+        }
+    }
 }
 
 /// The list of one horizon.

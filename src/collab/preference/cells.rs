@@ -13,9 +13,9 @@ use crate::domain::{add_scaled, dot};
 /// Fewer rows are looked at one by one.
 const FEWEST_ROWS: usize = 4_096;
 /// The longest rows, which every question looks at.
-const HEAD_ROWS: usize = 1_000;
+const HEAD_ROWS: usize = 512;
 /// Rows of cells that a question looks at, at least, and the share of all if that is more.
-const LOOKED_AT: usize = 1_500;
+const LOOKED_AT: usize = 1_000;
 const LOOKED_AT_SHARE: usize = 64;
 const SEED: u64 = 0x5EED;
 const ROUNDS: usize = 8;

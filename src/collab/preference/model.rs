@@ -74,6 +74,9 @@ pub(super) struct TasteScratch {
     row: RowScratch,
     order: Vec<(f32, u32)>,
     products: Vec<f32>,
+    /// Places that were scored, and the best score of each few of them.
+    ranges: Vec<std::ops::Range<usize>>,
+    maxima: Vec<u32>,
     /// Places of the items that are asked about.
     asked: Vec<u32>,
 }
@@ -289,10 +292,7 @@ impl Model {
         // Asking whether an item is permitted takes longer than scoring it, so only the best are asked about, unless that
         // leaves too few.
         for asked in [(4 * limit).max(64), usize::MAX] {
-            self.scan(scratch, best);
-            let found = best.len();
-            best.retain(|scored| scored.score.is_finite());
-            Scored::select_best(best, asked);
+            let found = self.scan(scratch, asked, best);
             best.retain(|scored| permitted(scored.item));
             if best.len() >= limit || found <= asked {
                 break;
@@ -301,27 +301,87 @@ impl Model {
         Scored::keep_best(best, limit);
     }
 
-    /// The scores of the items that come into question, in no order.
-    fn scan(&self, scratch: &mut TasteScratch, best: &mut Vec<Scored>) {
+    /// The best `most` of the items that come into question, in no order; how many those were.
+    fn scan(&self, scratch: &mut TasteScratch, most: usize, best: &mut Vec<Scored>) -> usize {
         best.clear();
-        let TasteScratch { taste, order, products, .. } = scratch;
+        let TasteScratch { taste, order, products, ranges, maxima, .. } = scratch;
         let dims = self.dims;
-        let mut scan = |places: std::ops::Range<usize>| {
-            products.clear();
+        products.clear();
+        ranges.clear();
+        let mut score = |places: std::ops::Range<usize>| {
             dot_rows(&self.rows[places.start * dims..places.end * dims], taste, products);
-            let scored = products.iter().zip(&self.numbers[places.clone()]).zip(&self.gone[places]);
-            let there = scored.filter(|(_, gone)| !gone.load(Ordering::Relaxed));
-            best.extend(there.map(|((&score, &no), _)| Scored { item: ItemNo(no), score }));
+            ranges.push(places);
         };
         match &self.cells {
-            Some(cells) => cells.probe(taste, order, scan),
-            None => scan(0..self.numbers.len()),
+            Some(cells) => cells.probe(taste, order, score),
+            None => score(0..self.numbers.len()),
         }
+        let rows = products.len();
         let added = self.added.read();
         let from = added.numbers.len().saturating_sub(ADDED_LOOKED_AT);
-        products.clear();
         dot_rows(&added.rows[from * dims..], taste, products);
-        let scored = products.iter().zip(&added.numbers[from..]).filter(|(_, number)| **number != NONE);
-        best.extend(scored.map(|(&score, &no)| Scored { item: ItemNo(no), score }));
+        let least = least_of_best(products, most, maxima);
+        let (learned, new) = products.split_at(rows);
+        let places = ranges.iter().flat_map(Clone::clone);
+        for (&score, place) in learned.iter().zip(places).filter(|(score, _)| (least..=f32::MAX).contains(*score)) {
+            if !self.gone[place].load(Ordering::Relaxed) {
+                best.push(Scored { item: ItemNo(self.numbers[place]), score });
+            }
+        }
+        for (&score, &number) in new.iter().zip(&added.numbers[from..]) {
+            if number != NONE && (least..=f32::MAX).contains(&score) {
+                best.push(Scored { item: ItemNo(number), score });
+            }
+        }
+        Scored::select_best(best, most);
+        products.len()
+    }
+}
+
+/// A score that the best `most` of `scores` reach, and not many more: so many parts of the scores have one that does.
+fn least_of_best(scores: &[f32], most: usize, maxima: &mut Vec<u32>) -> f32 {
+    const PART: usize = 4;
+    maxima.clear();
+    if most == 0 || most.saturating_mul(PART) >= scores.len() {
+        return f32::MIN;
+    }
+    // The order of these whole numbers is that of the scores; what is no number comes last.
+    let rising = |score: f32| {
+        let bits = score.to_bits();
+        if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+    };
+    maxima.extend(scores.chunks(PART).map(|part| rising(part.iter().copied().fold(f32::NEG_INFINITY, f32::max))));
+    let place = maxima.len() - most;
+    let (_, &mut least, _) = maxima.select_nth_unstable(place);
+    let least = f32::from_bits(if least >> 31 == 1 { least & !(1 << 31) } else { !least });
+    least.max(f32::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::least_of_best;
+
+    #[test]
+    fn the_best_reach_the_least_of_them_and_few_others_do() {
+        let mut seed = 7_u32;
+        for (count, most) in [(3_000, 240), (961, 240), (960, 240), (10, 3), (0, 5), (5, 0)] {
+            let mut next = || {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) as f32 / 1e6 - 9.0
+            };
+            let mut scores: Vec<f32> = (0..count).map(|_| next()).collect();
+            if let Some(first) = scores.first_mut() {
+                *first = f32::NAN;
+            }
+            let least = least_of_best(&scores, most, &mut Vec::new());
+            let mut sorted = scores.clone();
+            sorted.retain(|score| !score.is_nan());
+            sorted.sort_unstable_by(|a, b| b.total_cmp(a));
+            let reach = sorted.iter().filter(|score| **score >= least).count();
+            assert!(reach >= most.min(sorted.len()), "{reach} of {count}");
+            if count > 2_000 {
+                assert!(reach < 2 * most, "{reach} of {count}");
+            }
+        }
     }
 }
