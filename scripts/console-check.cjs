@@ -15,7 +15,9 @@ async function main() {
     viewport: { width: 1360, height: 900 },
     colorScheme: "light",
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-      "--disable-component-update", "--disable-sync", "--ignore-certificate-errors"],
+      "--disable-component-update", "--disable-sync", "--ignore-certificate-errors",
+      // A camera that shows a moving test picture, and nobody to ask.
+      "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
   };
   const context = await chromium.launchPersistentContext(profile, options);
   const page = context.pages()[0] ?? (await context.newPage());
@@ -29,6 +31,15 @@ async function main() {
     if (!to.startsWith(origin) && !to.startsWith("blob:")) complaints.push(`a request to ${to}`);
   });
 
+  let framesSent = 0;
+  page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => { framesSent += typeof payload === "string" ? 0 : 1; }));
+  const moreFrames = async (count) => {
+    const wanted = framesSent + count;
+    for (const until = Date.now() + PATIENCE_MS; framesSent < wanted;) {
+      assert(Date.now() < until, `only ${framesSent} of ${wanted} frames went out`);
+      await page.waitForTimeout(200);
+    }
+  };
   const quiet = (where) => assert.deepStrictEqual(complaints, [], `${where} complains`);
   const picture = async (name) => {
     await page.waitForFunction(() => !document.querySelector(".toast") && [...document.images].every((i) => i.src ? i.complete : false || i.getBoundingClientRect().top > innerHeight), null, { timeout: 20_000 })
@@ -62,6 +73,20 @@ async function main() {
   quiet("watch");
   await picture("watch");
   console.log("watch: a clip plays, the lists change, a click is told");
+
+  // The camera, and a video file: frames of them go out, and lists are there.
+  await page.click("text=Camera");
+  await page.waitForFunction(() => document.querySelector("video")?.videoWidth > 0);
+  await moreFrames(3);
+  quiet("the camera");
+  console.log("watch: the camera's frames go out");
+  if (process.env.VIDEO) {
+    await page.setInputFiles('input[aria-label="A video file"]', process.env.VIDEO);
+    await page.waitForFunction(() => document.querySelector("video")?.src.startsWith("blob:"));
+    await moreFrames(3);
+    quiet("a video file");
+    console.log("watch: a file's frames go out");
+  }
 
   // Catalogue: an item is added with a picture.
   await go("catalogue", "#rows .title");

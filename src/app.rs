@@ -224,6 +224,8 @@ impl Prepared {
             Engine::start(options, rim.clock.clone(), metrics.clone(), store, (registry, ensemble), vectors, progress)?;
         let engine = Arc::new(engine);
         let upkeep = Upkeep::start(engine.clone(), sealing).map_err(AppError::Thread)?;
+        // The models have looked at a picture when they were loaded; from now on `/readyz` asks them.
+        metrics.set_ready(true);
         Ok(App { rim, engine, recovered, upkeep })
     }
 }
@@ -231,7 +233,8 @@ impl Prepared {
 impl Rim {
     /// Serves `router` until `shutdown` fires, then drains. New certificates are taken over meanwhile.
     async fn serve(&self, listener: TcpListener, router: Router, shutdown: impl Future<Output = ()> + Send) -> Drained {
-        let reload = self.tls.clone().map(|tls| tokio::spawn(follow(tls, self.settings.server.tls.reload_check_s)));
+        let every_s = self.settings.server.tls.reload_check_s;
+        let reload = self.tls.clone().map(|tls| tokio::spawn(follow(tls, self.clock.clone(), every_s)));
         let server = ServerOptions {
             max_connections: self.settings.server.max_connections,
             drain_deadline: self.drain_deadline(),
@@ -250,15 +253,15 @@ impl Rim {
 }
 
 /// Takes over new certificates.
-async fn follow(tls: Arc<Tls>, every_s: f64) {
+async fn follow(tls: Arc<Tls>, clock: Arc<dyn Clock>, every_s: f64) {
     if every_s <= 0.0 {
         return;
     }
     let mut ticks = tokio::time::interval(Duration::from_secs_f64(every_s));
     loop {
         ticks.tick().await;
-        let tls = tls.clone();
-        match tokio::task::spawn_blocking(move || tls.reload_if_changed()).await {
+        let (tls, now) = (tls.clone(), clock.now());
+        match tokio::task::spawn_blocking(move || tls.reload_if_changed(now)).await {
             Ok(Ok(true)) => tracing::info!("the certificate was reloaded"),
             Ok(Ok(false)) | Err(_) => {}
             Ok(Err(error)) => tracing::error!(%error, "the new certificate cannot be used; the old one stays"),

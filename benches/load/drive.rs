@@ -174,7 +174,7 @@ impl Viewer {
 
     fn next_request(&self) -> (&'static str, reqwest::RequestBuilder) {
         match self.mode {
-            Mode::Frames => ("frame", self.frame()),
+            Mode::Frames | Mode::Live | Mode::Mixed => ("frame", self.frame()),
             Mode::Events | Mode::Durability | Mode::Replay => ("events", self.events(self.events_per_request)),
             Mode::Lists if self.step % (LISTS_PER_EVENT + 1) == LISTS_PER_EVENT => ("event", self.events(1)),
             Mode::Lists if self.step.is_multiple_of(2) => ("get list", self.get_list()),

@@ -12,6 +12,8 @@ mod connection;
 mod drive;
 mod durability;
 mod frames;
+mod live;
+mod mixed;
 mod model;
 mod overload;
 mod process;
@@ -55,6 +57,10 @@ pub(crate) enum Mode {
     Events,
     /// Events only, from several numbers of clients and in batches of several sizes, beside the disk alone and Redis
     Durability,
+    /// Live sessions, a frame a second each; one in twenty stalls, vanishes, talks garbage or floods
+    Live,
+    /// Live sessions alone, and then beside other requests (`--overload` times what the server can answer) and imports
+    Mixed,
     /// Three lists for each step of visits, on a server that has learned a log of clicks, beside Serenade
     Replay,
 }
@@ -93,7 +99,7 @@ pub(crate) struct Args {
     /// With --repeat: as another file of the same picture each time, compressed anew
     #[arg(long)]
     recompressed: bool,
-    /// With frames: finds out how many can be answered, and then lets this many times as many come, whether or not those
+    /// With frames and mixed: finds out how many can be answered, and then lets this many times as many come, whether or not those
     /// before have been answered
     #[arg(long, value_name = "TIMES", value_parser = seconds)]
     overload: Option<f64>,
@@ -175,6 +181,7 @@ fn run(args: &Args) -> Result<String, Failure> {
         report::check()?;
         durability::check()?;
         replay::check()?;
+        live::check()?;
         return Ok("nothing was measured; name a mode, for example `cargo bench --bench load -- frames`\n".into());
     };
     // The provider may be set already; either way there is one afterwards.
@@ -187,7 +194,10 @@ fn run(args: &Args) -> Result<String, Failure> {
         return Ok(inside.text());
     }
     let world = World::new(args.items);
-    let frames = if mode == Mode::Frames { frames_of(args, &world)? } else { Vec::new() };
+    let frames = match mode {
+        Mode::Frames | Mode::Live | Mode::Mixed => frames_of(args, &world)?,
+        Mode::Lists | Mode::Events | Mode::Durability | Mode::Replay => Vec::new(),
+    };
 
     let own = if args.url.is_none() { Some(OwnServer::start(args)?) } else { None };
     let address = match (&own, &args.url) {
@@ -222,6 +232,17 @@ fn run(args: &Args) -> Result<String, Failure> {
         events_per_request: args.events_per_request,
         http2: args.http2,
     };
+    if mode == Mode::Live {
+        let report = tokio.block_on(unless_interrupted(live::run(&load, frames, true)))?;
+        write_json(args, &report)?;
+        return Ok(report.text());
+    }
+    if mode == Mode::Mixed {
+        let factor = args.overload.unwrap_or(3.0);
+        let report = tokio.block_on(unless_interrupted(mixed::run(&load, frames, world.item_ids(), factor)))?;
+        write_json(args, &report)?;
+        return Ok(report.text());
+    }
     if let Some(factor) = args.overload.filter(|_| mode == Mode::Frames) {
         let report = tokio.block_on(unless_interrupted(overload::run(&load, frames, factor)))?;
         write_json(args, &report)?;

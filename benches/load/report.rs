@@ -113,6 +113,8 @@ impl Report {
                 Mode::Events => "events",
                 Mode::Durability => "durability",
                 Mode::Replay => "replay",
+                Mode::Live => "live",
+                Mode::Mixed => "mixed",
             },
             viewers: args.concurrency,
             items: args.items,

@@ -5,11 +5,14 @@
 //! Whatever goes wrong becomes a problem (RFC 9457) from one table.
 
 mod admission;
+mod asyncapi;
 mod auth;
 mod caller;
 mod connection;
 mod console;
 mod extract;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod lines;
 mod live;
 mod middleware;

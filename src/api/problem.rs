@@ -247,7 +247,9 @@ impl ApiError {
                 EngineError::UnknownSnapshot(_) => (S::NOT_FOUND, "snapshot_not_found", "No such snapshot"),
                 EngineError::Snapshot(_) => (S::UNPROCESSABLE_ENTITY, "unusable_snapshot", "Unusable snapshot"),
                 EngineError::ShuttingDown => (S::SERVICE_UNAVAILABLE, "shutting_down", "Shutting down"),
-                EngineError::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal", "Internal error"),
+                EngineError::Internal(_) | EngineError::ModelFailed(_) => {
+                    (S::INTERNAL_SERVER_ERROR, "internal", "Internal error")
+                }
             },
             Self::MalformedJson { .. } => (S::BAD_REQUEST, "malformed_json", "Malformed JSON"),
             Self::Invalid(_) => (S::UNPROCESSABLE_ENTITY, "invalid_value", "Invalid value"),
@@ -287,7 +289,7 @@ impl ApiError {
     /// The sentence for the client: the error's own, unless that names internals.
     pub fn detail(&self) -> String {
         match self {
-            Self::Engine(EngineError::Internal(_)) | Self::Panicked(_) => {
+            Self::Engine(EngineError::Internal(_) | EngineError::ModelFailed(_)) | Self::Panicked(_) => {
                 "something went wrong inside the service; its log has more under this request id".to_owned()
             }
             Self::NotReady(_) => "the service cannot answer at the moment".to_owned(),

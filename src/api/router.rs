@@ -8,16 +8,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::{self, Admits};
-use super::console;
 use super::middleware::{TimeLimit, around_with, time_limit};
 use super::openapi::Document;
 use super::problem::ApiError;
-use super::routes::operations::OpenApiText;
+use super::routes::operations::Documents;
 use super::routes::{
     events, export, item_batch, items, learning, live, models, operations, recommendations, search, sessions, storage,
     users,
 };
 use super::state::AppState;
+use super::{asyncapi, console};
 use crate::security::Scope;
 
 /// The whole service as axum's router.
@@ -33,12 +33,13 @@ pub fn router(state: AppState) -> Router {
         all = all.merge(routes);
     }
     let (router, document) = all.split_for_parts();
-    let text = OpenApiText(document.to_json().unwrap_or_default().into());
+    let live = asyncapi::document(&serde_json::to_value(&document).unwrap_or_default()).to_string();
+    let texts = Documents { openapi: document.to_json().unwrap_or_default().into(), asyncapi: live.into() };
     let (options, metrics, admission) = (state.options.clone(), state.metrics.clone(), state.admission.clone());
     let router = router
         .merge(console::router())
         .fallback(|| async { ApiError::NoSuchRoute })
-        .layer(Extension(text))
+        .layer(Extension(texts))
         .with_state(state);
     around_with(router, &options, &metrics, admission)
 }
@@ -70,7 +71,8 @@ fn groups() -> Vec<Group> {
                 .routes(routes!(operations::root))
                 .routes(routes!(operations::livez))
                 .routes(routes!(operations::readyz))
-                .routes(routes!(operations::openapi)),
+                .routes(routes!(operations::openapi))
+                .routes(routes!(operations::asyncapi)),
         ),
         Group {
             admits: Admits::Persons,
@@ -161,6 +163,7 @@ mod tests {
             operations(&document).into_iter().map(|(method, path, _)| format!("{method} {path}")).collect();
         let expected = [
             "GET /",
+            "GET /asyncapi.json",
             "GET /livez",
             "GET /metrics",
             "GET /openapi.json",
@@ -222,7 +225,11 @@ mod tests {
                 .collect();
             assert_eq!(documented, in_path, "{place}");
             let keyless = operation["security"] == serde_json::json!([{}]);
-            assert_eq!(keyless, ["/", "/livez", "/readyz", "/openapi.json"].contains(&path.as_str()), "{place}");
+            assert_eq!(
+                keyless,
+                ["/", "/livez", "/readyz", "/openapi.json", "/asyncapi.json"].contains(&path.as_str()),
+                "{place}"
+            );
         }
     }
 

@@ -392,7 +392,7 @@ mod tests {
         let url = format!("https://upnext.test:{}/", server.address.port());
         assert!(client(&old, server.address).build().unwrap().get(&url).send().await.is_ok());
         let new = write_certificate(dir.path(), "upnext.test");
-        tls.reload().unwrap();
+        tls.reload(crate::domain::Timestamp(0)).unwrap();
         assert!(client(&new, server.address).build().unwrap().get(&url).send().await.is_ok());
         assert!(client(&old, server.address).build().unwrap().get(&url).send().await.is_err());
     }

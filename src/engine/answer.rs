@@ -64,6 +64,8 @@ pub struct FrameOutcome {
     pub height: u32,
     /// Whether it was so like the frame before that its embedding was used again.
     pub near_duplicate: bool,
+    /// Whether the model could not look at it in time, or failed: it counts for nothing.
+    pub missed: bool,
     /// How the picture moved since the frame before.
     pub motion: Motion,
 }

@@ -1,15 +1,16 @@
 //! Which items come into question, and what does each source say about them?
 //!
 //! Every source proposes items; then all sources are asked about all proposed items, so that an item that came in by
-//! its looks still gets its share of what people do. A source that is late is left out, and the answer says so.
+//! its looks still gets its share of what people do. A source that is late or hangs (`engine/course.rs`) is left out, and the
+//! answer says so.
 
 use std::cell::RefCell;
-use std::time::Instant;
 
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashSet;
 
 use super::catalogue::Catalogue;
+use super::course::{Course, Source};
 use super::gallery::{Gaze, Turned};
 use super::live::Live;
 use super::parts::CandidateLimits;
@@ -20,7 +21,7 @@ use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, UserKey};
 use crate::index::SearchOptions;
 use crate::ranking::{Answered, Candidate, RequestContext, TrajectoryCosines};
 use crate::session::Trajectory;
-use crate::telemetry::{Metrics, Stage};
+use crate::telemetry::Metrics;
 
 /// An item with fewer engagements than this is new to the audience.
 const COLD_BELOW: f32 = 5.0;
@@ -56,8 +57,8 @@ pub(super) struct Situation<'a> {
     pub(super) allowed: Option<&'a RoaringBitmap>,
     /// These may not.
     pub(super) excluded: &'a RoaringBitmap,
-    /// Sources that would begin later than this are left out.
-    pub(super) deadline: Instant,
+    /// By when sources have to answer, and whether somebody waits for it.
+    pub(super) course: &'a Course,
     /// How many items the lists should have.
     pub(super) count: usize,
     /// How many candidates each source proposes.
@@ -117,14 +118,14 @@ thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
-/// Asks all sources; leaves the candidates and what is known about them in `candidates`.
+/// Asks all sources; leaves the candidates and what is known about them in `candidates`. `None` if nobody waits for it any more.
 pub(super) fn gather(
     live: &Live,
     horizons: &Horizons,
     metrics: &Metrics,
     situation: &Situation<'_>,
     candidates: &mut Vec<Candidate>,
-) -> Gathered {
+) -> Option<Gathered> {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut gathering = Gathering {
             live,
@@ -136,7 +137,10 @@ pub(super) fn gather(
             degraded: false,
         };
         gathering.propose(horizons);
-        gathering.describe(horizons, candidates)
+        if situation.course.is_over() {
+            return None;
+        }
+        Some(gathering.describe(horizons, candidates))
     })
 }
 
@@ -160,30 +164,27 @@ impl Gathering<'_> {
         self.scratch.proposed.clear();
         self.scratch.related.clear();
         if !history.is_empty() {
-            self.answered.session =
-                self.source("session", Stage::SourceSession, limits.session, |this, limit, best| {
-                    let session = &mut this.scratch.session;
-                    this.live.collab.session_knn.candidates(history, this.situation.session, limit, session, best);
-                    true
-                });
-            let (name, stage) = ("transition", Stage::SourceTransition);
-            self.answered.transition = self.source(name, stage, limits.transition, |this, limit, best| {
+            self.answered.session = self.source(Source::Session, limits.session, |this, limit, best| {
+                let session = &mut this.scratch.session;
+                this.live.collab.session_knn.candidates(history, this.situation.session, limit, session, best);
+                true
+            });
+            self.answered.transition = self.source(Source::Transition, limits.transition, |this, limit, best| {
                 this.live.collab.transitions.candidates(history, limit, &mut this.scratch.transition, best);
                 true
             });
-            let (name, stage) = ("co_visitation", Stage::SourceCoVisitation);
-            self.answered.co_visitation = self.source(name, stage, limits.co_visitation, |this, limit, best| {
-                this.live.collab.co_visitation.candidates(history, limit, &mut this.scratch.co_visitation, best);
-                true
-            });
+            self.answered.co_visitation =
+                self.source(Source::CoVisitation, limits.co_visitation, |this, limit, best| {
+                    this.live.collab.co_visitation.candidates(history, limit, &mut this.scratch.co_visitation, best);
+                    true
+                });
         }
         self.propose_liked();
         if let Some(last) = trajectory.last() {
-            self.answered.visual = self.source("visual", Stage::SourceVisual, limits.visual, |this, limit, best| {
+            self.answered.visual = self.source(Source::Visual, limits.visual, |this, limit, best| {
                 this.neighbours(std::slice::from_ref(last), limit, best)
             });
-            let (name, stage) = ("trajectory", Stage::SourceTrajectory);
-            self.answered.trajectory = self.source(name, stage, limits.trajectory, |this, limit, best| {
+            self.answered.trajectory = self.source(Source::Trajectory, limits.trajectory, |this, limit, best| {
                 let ahead = trajectory.extrapolate(f64::from(horizons.last_s()));
                 let heading: Vec<Embedding> =
                     trajectory.scene_mean().into_iter().chain(trajectory.slow_mean()).chain(ahead).collect();
@@ -191,20 +192,18 @@ impl Gathering<'_> {
             });
         }
         if let Some(&(current, _)) = history.last() {
-            let (name, stage) = ("metadata", Stage::SourceMetadata);
-            self.answered.metadata = self.source(name, stage, limits.metadata, |this, limit, best| {
+            self.answered.metadata = self.source(Source::Metadata, limits.metadata, |this, limit, best| {
                 best.extend(this.live.text.read().similar(current, limit, this.situation.allowed));
                 this.scratch.related.extend_from_slice(best);
                 this.scratch.related.sort_unstable_by_key(|scored| scored.item);
                 true
             });
         }
-        self.answered.trending =
-            self.source("trending", Stage::SourceTrending, limits.trending, |this, limit, best| {
-                this.live.collab.trending.candidates(region, now, limit, &mut this.scratch.trending, best);
-                true
-            });
-        self.source("fresh", Stage::SourceFresh, limits.fresh, |this, limit, best| {
+        self.answered.trending = self.source(Source::Trending, limits.trending, |this, limit, best| {
+            this.live.collab.trending.candidates(region, now, limit, &mut this.scratch.trending, best);
+            true
+        });
+        self.source(Source::Fresh, limits.fresh, |this, limit, best| {
             let newest = this.live.newest.read();
             best.extend(newest.iter().take(limit).map(|item| Scored { item, score: 0.0 }));
             true
@@ -217,15 +216,19 @@ impl Gathering<'_> {
         let Situation { session, user, history, .. } = *self.situation;
         self.scratch.preference.clear();
         let limit = self.situation.limits.preference;
-        if limit == 0 || Instant::now() > self.situation.deadline {
-            self.degraded |= limit > 0;
+        if limit == 0 {
             return;
         }
-        let timer = self.metrics.stage_timer(Stage::SourcePreference);
+        if !self.situation.course.enter(Source::Preference) {
+            self.degraded = true;
+            return;
+        }
+        let timer = self.metrics.stage_timer(Source::Preference.stage());
         let Scratch { preference, best, latest, .. } = &mut *self.scratch;
         latest.clear();
         latest.extend(history.iter().map(|&(item, _)| (item, JUST_TURNED_TO)));
         if !self.live.collab.preference.fold_in(session, user, latest, preference) {
+            self.situation.course.leave(Source::Preference);
             return timer.discard();
         }
         let Situation { allowed, excluded, .. } = *self.situation;
@@ -247,38 +250,40 @@ impl Gathering<'_> {
         let found = std::mem::take(best);
         self.admit(&found);
         self.scratch.best = found;
-        self.used.push("preference");
+        if !self.situation.course.leave(Source::Preference) {
+            return;
+        }
+        self.used.push(Source::Preference.name());
         self.answered.preference = true;
     }
 
-    /// Runs one source unless it is turned off or too late; says whether it answered.
+    /// Runs one source unless it is turned off, too late or known to hang; says whether it answered.
     fn source(
         &mut self,
-        name: &'static str,
-        stage: Stage,
+        source: Source,
         limit: usize,
         ask: impl FnOnce(&mut Self, usize, &mut Vec<Scored>) -> bool,
     ) -> bool {
         if limit == 0 {
             return false;
         }
-        if Instant::now() > self.situation.deadline {
+        if !self.situation.course.enter(source) {
             self.degraded = true;
             return false;
         }
-        let timer = self.metrics.stage_timer(stage);
+        let timer = self.metrics.stage_timer(source.stage());
         let mut found = std::mem::take(&mut self.scratch.best);
         found.clear();
         let answered = ask(self, limit, &mut found);
         if answered {
             timer.stop();
             self.admit(&found);
-            self.used.push(name);
+            self.used.push(source.name());
         } else {
             self.degraded = true;
         }
         self.scratch.best = found;
-        answered
+        self.situation.course.leave(source) && answered
     }
 
     fn neighbours(&self, queries: &[Embedding], limit: usize, best: &mut Vec<Scored>) -> bool {

@@ -83,6 +83,9 @@ pub enum EngineError {
     /// A snapshot cannot be made or used.
     #[error("{0}")]
     Snapshot(String),
+    /// The model failed on a picture; the text is for the log only.
+    #[error("{0}")]
+    ModelFailed(String),
     /// Something inside failed; the text is for the log only.
     #[error("internal: {0}")]
     Internal(String),
@@ -107,6 +110,7 @@ impl EngineError {
             | Self::UnknownSnapshot(_)
             | Self::ModelRefused(_)
             | Self::Snapshot(_)
+            | Self::ModelFailed(_)
             | Self::Internal(_)) => Self::Internal(other.to_string()),
         }
     }

@@ -29,6 +29,7 @@ use self::explore::Explorer;
 pub use self::report::{ArmReport, ExperimentReport, HorizonReport, LearningReport, Spread, TrainingRun};
 use self::student::Student;
 use super::candidates::{Situation, gather};
+use super::course::Course;
 use super::gallery::Gaze;
 use super::live::session_key;
 use super::parts::{CandidateLimits, Parts};
@@ -300,6 +301,7 @@ impl Parts {
         }
         let (predictor, gallery) = (self.learning.running.load_full(), self.live.gallery());
         let horizons = predictor.model.schema().horizons();
+        let course = Course::new(&self.stuck, Instant::now() + self.options.default_deadline);
         let situation = Situation {
             now: at,
             session: Some(session),
@@ -312,12 +314,12 @@ impl Parts {
             gaze: Gaze { gallery: &gallery, weights: None },
             allowed: allowed.as_ref(),
             excluded: &excluded,
-            deadline: Instant::now() + self.options.default_deadline,
+            course: &course,
             count: self.options.default_count,
             limits: self.options.candidates,
         };
         SCRATCH.with_borrow_mut(|(candidates, matrix, predictions)| {
-            let gathered = gather(&self.live, horizons, &self.metrics, &situation, candidates);
+            let gathered = gather(&self.live, horizons, &self.metrics, &situation, candidates).unwrap_or_default();
             matrix.assemble(predictor.model.schema(), &gathered.context, candidates);
             predictor.model.predict(matrix, predictions);
             let list = |horizon| -> Vec<ItemNo> {

@@ -13,6 +13,7 @@ mod answer;
 mod applier;
 mod candidates;
 mod catalogue;
+mod course;
 mod erase;
 mod error;
 mod export;
@@ -120,7 +121,7 @@ impl Engine {
             metrics: metrics.clone(),
             admission: Semaphore::new(options.decode_threads + options.decode_queue),
             bulk: Semaphore::new(options.decode_threads * 2),
-            decoders: Semaphore::new(options.decode_threads),
+            decoders: Arc::new(Semaphore::new(options.decode_threads)),
             capacity: options.decode_threads + options.decode_queue,
             known: KnownPictures::new(options.known_pictures_bytes),
         };
@@ -128,9 +129,17 @@ impl Engine {
         let kept = Kept::new(included, store.erasures(), clock.now());
         let appending = Arc::default();
         let models = Models::new(registry);
-        let parts = Parts { clock, options, metrics, eyes, store, live, models, learning, applier, appending, kept };
+        let stuck = Arc::default();
+        let parts =
+            Parts { clock, options, metrics, eyes, store, live, models, learning, applier, appending, kept, stuck };
         let engine = Self { parts: Arc::new(parts) };
         Ok((engine, recovered))
+    }
+
+    /// From now on `listener` hears the name of every candidate source before it is asked, on the thread that asks it, and may
+    /// hold it up: for tests of what becomes of an answer when a source hangs. The first listener stays.
+    pub fn before_sources(&self, listener: impl Fn(&'static str) + Send + Sync + 'static) {
+        self.parts.stuck.listen(Box::new(listener));
     }
 
     /// Sends a picture through the model and says what the service consists of.

@@ -41,8 +41,10 @@ impl Engine {
         let [seen] = seen.as_slice() else {
             return Err(EngineError::Internal("one frame was looked at, but not one was seen".into()));
         };
-        if matches!(seen.sight, Sight::Missed) {
-            return Err(EngineError::DeadlinePassed);
+        match seen.sight {
+            Sight::New(_) | Sight::Repeat => {}
+            Sight::Missed => return Err(EngineError::DeadlinePassed),
+            Sight::Failed => return Err(EngineError::ModelFailed("a frame could not be looked at".into())),
         }
         let playing = request.playing.as_ref().and_then(|id| parts.live.catalogue.read().find(id).map(|(no, _)| no));
         // The time at which the frame is complete: looking at it may have taken a while.
@@ -184,15 +186,16 @@ pub(super) fn take_in(
             session.observe_frame(at_s, seen.thumb.clone(), seen.motion, (embedding, models), now);
         }
         Sight::Repeat => session.observe_repeated_frame(at_s, seen.thumb.clone(), seen.motion, now),
-        Sight::Missed => {}
+        Sight::Missed | Sight::Failed => {}
     }
-    if !matches!(seen.sight, Sight::Missed) {
+    if !matches!(seen.sight, Sight::Missed | Sight::Failed) {
         session.note_upload(seen.upload);
     }
     FrameOutcome {
         width: seen.upload.width,
         height: seen.upload.height,
         near_duplicate: matches!(seen.sight, Sight::Repeat),
+        missed: matches!(seen.sight, Sight::Missed | Sight::Failed),
         motion: seen.motion,
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::RwLock;
 
 use super::applier::{Applier, Change};
+use super::course::Stuck;
 use super::keep::{Kept, Retention};
 use super::learn::{Learning, LearningOptions};
 use super::live::Live;
@@ -129,6 +130,8 @@ pub(super) struct Parts {
     /// Shared by those who append events, exclusive to who erases somebody.
     pub(super) appending: Arc<RwLock<()>>,
     pub(super) kept: Kept,
+    /// Candidate sources that hang.
+    pub(super) stuck: Arc<Stuck>,
 }
 
 impl Parts {

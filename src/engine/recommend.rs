@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
+use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use super::candidates::{Gathered, Situation, gather};
+use super::course::{Course, Waiting};
 use super::gallery::{Gallery, Gaze, weights_of};
 use super::learn::{Explored, Serving};
 use super::live::session_key;
@@ -17,7 +19,7 @@ use super::parts::Parts;
 use super::see::Sight;
 use super::{Engine, EngineError, FrameOutcome, HorizonList, RecommendRequest, Recommendation, Recommended};
 use crate::domain::{Embedding, Filter, ItemId, ItemNo, Timestamp};
-use crate::inference::Priority;
+use crate::inference::{Priority, Weights};
 use crate::ranking::{Candidate, FeatureMatrix, POOL, Predictions, Ranked, diversify, explain, order};
 use crate::session::{LiveSession, SessionView};
 use crate::telemetry::Stage;
@@ -48,20 +50,10 @@ impl Engine {
         let (view, frames, missed) = self.watch(&gallery, &request, &wanted, frames_due).await?;
         let deadline = (started + wanted.budget).max(Instant::now() + reserve);
 
-        let (parts, model) = (self.parts.clone(), gallery.ensemble.id().to_owned());
-        let has_frames = view.trajectory.last().is_some();
-        let unknown_items = wanted.unknown.clone();
-        let rank = move || {
-            let (view, gaze) = (&view, Gaze { gallery: &gallery, weights: weights.as_ref() });
-            Ranking { parts: &parts, gaze, wanted: &wanted, serving: &serving, view, session, deadline }.lists()
-        };
-        // Without frames there is no neighbour search, and ranking is shorter than handing it to another thread.
-        let (lists, gathered) = if has_frames {
-            let ranked = tokio::task::spawn_blocking(rank).await;
-            ranked.map_err(|e| EngineError::Internal(format!("ranking stopped: {e}")))?
-        } else {
-            rank()
-        };
+        let (model, unknown_items) = (gallery.ensemble.id().to_owned(), wanted.unknown.clone());
+        let parts = self.parts.clone();
+        let ranking = Arc::new(Ranking { parts, gallery, weights, wanted, serving, view, session });
+        let (lists, gathered) = ranking.by(deadline).await?;
         let degraded = gathered.degraded || missed;
         if degraded {
             self.parts.metrics.count_degraded();
@@ -99,7 +91,7 @@ impl Engine {
                 .flatten();
             seen = parts.eyes.look(gallery, &request.frames, predecessor, Priority::Live, due).await?;
         }
-        let missed = seen.iter().any(|s| matches!(s.sight, Sight::Missed));
+        let missed = seen.iter().any(|s| matches!(s.sight, Sight::Missed | Sight::Failed));
         let now = parts.clock.now();
         let update = |session: &mut LiveSession| {
             session.user = request.user.or(session.user);
@@ -209,20 +201,44 @@ impl Wanted {
     }
 }
 
-/// Everything that ranking needs; from here on nothing waits for anything.
-struct Ranking<'a> {
-    parts: &'a Parts,
-    gaze: Gaze<'a>,
-    wanted: &'a Wanted,
-    serving: &'a Serving,
-    view: &'a SessionView,
+/// Everything that ranking needs.
+struct Ranking {
+    parts: Arc<Parts>,
+    gallery: Arc<Gallery>,
+    /// What each model counts, if the request says so.
+    weights: Option<Weights>,
+    wanted: Wanted,
+    serving: Serving,
+    view: SessionView,
     session: Option<u64>,
-    deadline: Instant,
 }
 
-impl Ranking<'_> {
-    fn lists(self) -> (Vec<HorizonList>, Gathered) {
-        let Self { parts, wanted, serving, view, .. } = &self;
+impl Ranking {
+    /// The lists, from the sources that answer in time. It ranks on a thread that may be blocked; a ranking that hangs in a source is
+    /// given up, and another one leaves that source out.
+    async fn by(self: &Arc<Self>, deadline: Instant) -> Result<(Vec<HorizonList>, Gathered), EngineError> {
+        loop {
+            let course = Course::new(&self.parts.stuck, deadline);
+            // Whoever asks may go; then nobody waits for the rest.
+            let _waiting = Waiting(Arc::clone(&course));
+            let (ranking, told) = (Arc::clone(self), Arc::clone(&course));
+            let ranked = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || ranking.lists(&told)));
+            tokio::select! {
+                biased;
+                ranked = ranked => {
+                    let lists = ranked.map_err(|e| EngineError::Internal(format!("ranking stopped: {e}")))?;
+                    return lists.ok_or_else(|| EngineError::Internal("nobody waits for this ranking".into()));
+                }
+                source = course.overrun() => {
+                    tracing::warn!(source = source.name(), "a source hangs; it is left out");
+                }
+            }
+        }
+    }
+
+    /// The lists; from here on nothing waits for anything. `None` if they were given up.
+    fn lists(&self, course: &Course) -> Option<(Vec<HorizonList>, Gathered)> {
+        let Self { parts, wanted, serving, view, .. } = self;
         let now = parts.clock.now();
         let region = view.region.as_deref();
         let allowed = parts.live.attributes.restriction(&wanted.filter, now, region);
@@ -238,15 +254,15 @@ impl Ranking<'_> {
             position_s: view.position_s.map(|s| f64::from(s) + now.seconds_since(view.position_at).max(0.0)),
             region,
             trajectory: &view.trajectory,
-            gaze: self.gaze,
+            gaze: self.gaze(),
             allowed: allowed.as_ref(),
             excluded: &excluded,
-            deadline: self.deadline,
+            course,
             count: wanted.count,
             limits: parts.learning.limits(serving, &parts.options.candidates),
         };
         SCRATCH.with_borrow_mut(|(candidates, matrix, predictions)| {
-            let gathered = gather(&parts.live, model.schema().horizons(), &parts.metrics, &situation, candidates);
+            let gathered = gather(&parts.live, model.schema().horizons(), &parts.metrics, &situation, candidates)?;
             let timer = parts.metrics.stage_timer(Stage::Features);
             matrix.assemble(model.schema(), &gathered.context, candidates);
             timer.stop();
@@ -269,8 +285,12 @@ impl Ranking<'_> {
                 drawn = drawn.or(tried);
             }
             parts.learning.served(serving, self.session, now, (matrix, predictions), &shown, drawn);
-            (lists, gathered)
+            Some((lists, gathered))
         })
+    }
+
+    fn gaze(&self) -> Gaze<'_> {
+        Gaze { gallery: &self.gallery, weights: self.weights.as_ref() }
     }
 
     /// The session's engagements, and the item on screen as the newest of them if it is not: it was turned to when it
@@ -307,13 +327,13 @@ impl Ranking<'_> {
         predictions: &Predictions,
         images: &mut HashMap<usize, Option<Embedding>>,
     ) -> Vec<Ranked> {
-        let wanted = self.wanted;
+        let wanted = &self.wanted;
         if wanted.diversity == 0.0 {
             return order(matrix.items(), predictions, horizon, wanted.count);
         }
         let ranked = order(matrix.items(), predictions, horizon, POOL * wanted.count);
         for ranked in &ranked {
-            images.entry(ranked.candidate).or_insert_with(|| self.gaze.gallery.vectors.vector(ranked.item));
+            images.entry(ranked.candidate).or_insert_with(|| self.gallery.vectors.vector(ranked.item));
         }
         let image = |candidate: usize| images.get(&candidate).and_then(Option::as_ref);
         // Items without an image count as unlike everything.

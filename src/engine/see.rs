@@ -18,6 +18,7 @@ use futures_util::future::try_join_all;
 use ring::digest::{SHA256, digest};
 use rustc_hash::FxHasher;
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio_util::task::AbortOnDropHandle;
 
 pub(super) use self::known::KnownPictures;
 use super::gallery::Gallery;
@@ -57,7 +58,7 @@ pub(super) struct Eyes {
     /// One permit for each picture of an item that may be under way; one more waits.
     pub(super) bulk: Semaphore,
     /// One permit for each picture that may be decoded at once.
-    pub(super) decoders: Semaphore,
+    pub(super) decoders: Arc<Semaphore>,
     /// All permits of `admission`, to tell how long the queue is.
     pub(super) capacity: usize,
     /// Pictures of items that were looked at of late.
@@ -82,6 +83,8 @@ pub(super) enum Sight {
     Repeat,
     /// It could not be embedded in time.
     Missed,
+    /// The model failed.
+    Failed,
 }
 
 /// The frame before, as far as it matters for looking at the next one.
@@ -151,6 +154,8 @@ impl Eyes {
                     Some(inputs) => match self.embed(gallery, inputs, priority, deadline).await {
                         Ok(embedding) => Sight::New(embedding),
                         Err(EngineError::DeadlinePassed) => Sight::Missed,
+                        // Said in the log where it happened. Without the frame there is still an answer.
+                        Err(EngineError::ModelFailed(_)) => Sight::Failed,
                         Err(error) => return Err(error),
                     },
                 };
@@ -303,15 +308,17 @@ impl Eyes {
         what: &str,
         then: impl FnOnce(Pixels, &Decoding) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let _decoder = self.decoders.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
+        let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| EngineError::ShuttingDown)?;
         let decoding = Decoding { metrics: self.metrics.clone() };
         let (limits, what): (DecodeLimits, Arc<str>) = (self.limits, what.into());
-        tokio::task::spawn_blocking(move || {
+        // If whoever asks goes before it has begun, it does not begin.
+        AbortOnDropHandle::new(tokio::task::spawn_blocking(move || {
+            let _decoder = decoder;
             let timer = decoding.metrics.stage_timer(Stage::Decode);
             let pixels = vision::decode(&bytes, &limits).map_err(|e| decode_error(&what, &e))?;
             timer.stop();
             then(pixels, &decoding)
-        })
+        }))
         .await
         .map_err(|e| EngineError::Internal(format!("decoding stopped: {e}")))?
     }
@@ -392,6 +399,7 @@ fn embed_error(error: EmbedError) -> EngineError {
         EmbedError::QueueFull => EngineError::Busy { retry_after: RETRY_AFTER },
         EmbedError::DeadlinePassed => EngineError::DeadlinePassed,
         EmbedError::ShuttingDown => EngineError::ShuttingDown,
-        EmbedError::WrongSize { .. } | EmbedError::Failed(_) => EngineError::Internal(error.to_string()),
+        EmbedError::Failed(_) => EngineError::ModelFailed(error.to_string()),
+        EmbedError::WrongSize { .. } => EngineError::Internal(error.to_string()),
     }
 }

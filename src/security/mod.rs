@@ -18,6 +18,7 @@ mod sealing_keys;
 mod tickets;
 mod tls;
 mod tokens;
+mod validity;
 
 use std::path::{Path, PathBuf};
 
@@ -170,7 +171,7 @@ mod tests {
             sealing.load(false, now).unwrap_err(),
             sealing.reload_if_changed().unwrap_err(),
             Receipts::open(dir).unwrap_err(),
-            tls.reload().unwrap_err(),
+            tls.reload(crate::domain::Timestamp(0)).unwrap_err(),
         ];
         errors.iter().for_each(|error| shown.push_str(&format!("{error}{error:?}")));
         for secret in secrets {

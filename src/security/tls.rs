@@ -1,7 +1,7 @@
 //! With which certificate does the server show itself, and which clients does it let in?
 //!
-//! Certificates are read from PEM files and again when these change, without a restart. New files that cannot be used
-//! leave the old certificate in place.
+//! Certificates are read from PEM files and again when these change, without a restart. New files that cannot be used, or whose
+//! certificate has expired, leave the old certificate in place.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ use rustls::{RootCertStore, ServerConfig};
 
 use super::SecurityError;
 use super::private_file::Stamp;
+use super::validity::not_after;
+use crate::domain::Timestamp;
 
 /// What is asked of clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,14 +91,14 @@ impl Tls {
     }
 
     /// Reads the files again. On an error everything stays as it was.
-    pub fn reload(&self) -> Result<(), SecurityError> {
-        self.take_over(&mut self.watch.lock())
+    pub fn reload(&self, now: Timestamp) -> Result<(), SecurityError> {
+        self.take_over(&mut self.watch.lock(), now)
     }
 
     /// Reads the files again if they have changed; to be called every few seconds. `true` if they were taken over.
     /// Files that cannot be used are reported once and tried again silently until they change or can be used,
     /// because a certificate and its key are seldom replaced at the same instant.
-    pub fn reload_if_changed(&self) -> Result<bool, SecurityError> {
+    pub fn reload_if_changed(&self, now: Timestamp) -> Result<bool, SecurityError> {
         let mut watch = self.watch.lock();
         let present = stamps(&self.options);
         if present == watch.loaded {
@@ -104,7 +106,7 @@ impl Tls {
             return Ok(false);
         }
         let told = watch.refused == Some(present);
-        match self.take_over(&mut watch) {
+        match self.take_over(&mut watch, now) {
             Ok(()) => Ok(true),
             Err(_) if told => Ok(false),
             Err(error) => {
@@ -114,16 +116,24 @@ impl Tls {
         }
     }
 
-    fn take_over(&self, watch: &mut Watch) -> Result<(), SecurityError> {
+    fn take_over(&self, watch: &mut Watch, now: Timestamp) -> Result<(), SecurityError> {
         // Before reading: a change in between is noticed the next time.
         let present = stamps(&self.options);
         let key = load_certified_key(&self.options.cert, &self.options.key)?;
+        // No client would accept it; the one in use may still be good.
+        if has_expired(&key, now) {
+            return Err(SecurityError::bad_file(&self.options.cert, "its certificate has expired"));
+        }
         let config = build_config(&self.options, &self.provider, &self.certificate)?;
         self.certificate.0.store(Arc::new(key));
         self.config.store(config);
         *watch = Watch { loaded: present, refused: None };
         Ok(())
     }
+}
+
+fn has_expired(key: &CertifiedKey, now: Timestamp) -> bool {
+    key.cert.first().and_then(|own| not_after(own)).is_some_and(|end| end <= now)
 }
 
 /// The certificate of the moment, for every connection that begins.
@@ -215,7 +225,6 @@ mod tests {
     use tokio_rustls::{TlsAcceptor, TlsConnector};
 
     use super::*;
-    use crate::domain::Timestamp;
     use crate::security::ensure_development_certificate;
 
     fn development(dir: &Path) -> TlsOptions {
@@ -342,27 +351,27 @@ mod tests {
         fs::copy(&options.cert, &trusted).unwrap();
         // Taken once, as by a server that does not ask again for each connection.
         let kept = tls.server_config();
-        assert_eq!(tls.reload_if_changed(), Ok(false));
+        assert_eq!(tls.reload_if_changed(Timestamp(0)), Ok(false));
 
         // The new certificate comes first: it does not fit the old key, which is reported once.
         fs::copy(&next.cert, &options.cert).unwrap();
-        let error = tls.reload_if_changed().unwrap_err();
+        let error = tls.reload_if_changed(Timestamp(0)).unwrap_err();
         assert!(error.to_string().contains("is not the key of"), "{error}");
-        assert_eq!(tls.reload_if_changed(), Ok(false));
-        assert!(tls.reload().is_err());
+        assert_eq!(tls.reload_if_changed(Timestamp(0)), Ok(false));
+        assert!(tls.reload(Timestamp(0)).is_err());
         let (_, _, shown) = connect(&tls, client(&trusted)).await.unwrap();
         assert_eq!(shown, read_certificates(&trusted).unwrap()[0].to_vec());
 
         fs::copy(&next.key, &options.key).unwrap();
-        assert_eq!(tls.reload_if_changed(), Ok(true));
-        assert_eq!(tls.reload_if_changed(), Ok(false));
+        assert_eq!(tls.reload_if_changed(Timestamp(0)), Ok(true));
+        assert_eq!(tls.reload_if_changed(Timestamp(0)), Ok(false));
         tls.config.store(kept);
         let (_, _, shown) = connect(&tls, client(&next.cert)).await.unwrap();
         assert_eq!(shown, read_certificates(&next.cert).unwrap()[0].to_vec());
         assert!(connect(&tls, client(&trusted)).await.is_err(), "the former one is not shown any more");
 
         fs::remove_file(&options.key).unwrap();
-        assert!(tls.reload_if_changed().is_err());
+        assert!(tls.reload_if_changed(Timestamp(0)).is_err());
         assert!(connect(&tls, client(&next.cert)).await.is_ok());
     }
 

@@ -18,6 +18,8 @@ mod core;
 mod disk;
 mod embedded;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod log;
 mod options;
 mod people;

@@ -7,6 +7,14 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsa
 
 use crate::support::{Client, Setup, run};
 
+/// A certificate for this machine that ended long ago, and its key, in PEM.
+fn expired_certificate() -> (String, String) {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (rcgen::date_time_ymd(2001, 1, 1), rcgen::date_time_ymd(2002, 1, 1));
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
 /// A certificate for this machine and its key, in PEM.
 fn certificate() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -43,7 +51,11 @@ fn new_certificate_files_are_taken_over_without_a_restart() {
         std::fs::write(&cert, &new.0).unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert!(livez(&old.0).await && !livez(&new.0).await);
-        std::fs::write(&key, &new.1).unwrap();
+        // Nor does one that has expired: no client would have it.
+        write(folder.path(), &expired_certificate());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(livez(&old.0).await && !livez(&new.0).await);
+        write(folder.path(), &new);
         let mut taken_over = false;
         for _ in 0..600 {
             taken_over = livez(&new.0).await;

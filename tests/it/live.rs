@@ -10,7 +10,7 @@ use crate::support::socket::Socket;
 use crate::support::world::click;
 use crate::support::{Server, Setup, World, all_ids, list, number, probabilities, run, shared, text};
 
-fn path(session: &str, query: &str) -> String {
+pub(crate) fn path(session: &str, query: &str) -> String {
     format!("/v1/sessions/{session}/live?{query}")
 }
 
@@ -116,6 +116,7 @@ fn what_cannot_be_used_is_told_and_the_session_goes_on() {
         socket.hear_type("lists").await;
         for (message, code) in [
             (Message::text("{"), "malformed_json"),
+            (Message::text(" ".repeat(70_000)), "body_too_large"),
             (Message::text(r#"{"type": "clik"}"#), "invalid_value"),
             (Message::text(r#"{"type": "click"}"#), "invalid_value"),
             (Message::text(r#"{"type": "item"}"#), "invalid_value"),
@@ -177,8 +178,8 @@ fn clients_that_vanish_leave_nothing_behind_and_come_back() {
     });
 }
 
-/// Waits until a metric has a value; for ever, if it never does.
-async fn until_metric(server: &Server, name: &str, wanted: f64) {
+/// Waits until a metric has a value.
+pub(crate) async fn until_metric(server: &Server, name: &str, wanted: f64) {
     while server.client().metric(name).await != wanted {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }

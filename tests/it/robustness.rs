@@ -250,7 +250,7 @@ fn keys_open_only_what_they_are_for() {
                 assert_eq!(answer.problem(), (401, "unauthorized".into()), "{method} {path}");
                 assert!(answer.header("www-authenticate").starts_with("Bearer"), "{answer:?}");
             }
-            for path in ["/livez", "/readyz", "/openapi.json", "/"] {
+            for path in ["/livez", "/readyz", "/openapi.json", "/asyncapi.json", "/"] {
                 assert_eq!(client.get(path).await.status, 200, "{path} needs no key");
             }
         }

@@ -94,6 +94,8 @@ export function healthPage(main) {
     const memory = readings.map((r) => r.m.get("process_resident_memory_bytes") ?? 0);
     const stages = [...new Set([...series(now, "upnext_stage_seconds_count")].map(([l]) => l.stage))];
     const queues = [...series(now, "upnext_queue_depth")];
+    const pushed = quantiles(before.m, now, "upnext_live_frame_to_push_seconds", () => true, [0.5, 0.95, 0.99]);
+    const frames = (outcome) => rate("upnext_live_frames_total", (l) => l.outcome === outcome);
     const depth = ([labels, v]) => [`queue: ${labels.queue}`, count(v), v > 100 ? "bad" : ""];
     put(body,
       h("div", { class: "tiles" },
@@ -114,6 +116,10 @@ export function healthPage(main) {
           h("section", { class: "card" }, h("h2", {}, "Model and queues"), pairs([
             ["model", ready?.model ?? status?.model ?? "–"], ["provider", ready?.provider ?? status?.provider ?? "–"], ["one inference", ready ? duration(ready.inference_ms / 1000) : "–"],
             ["frames that needed none", count(now.get("upnext_frames_skipped_total") ?? 0)], ["answers that lack a source", count(now.get("upnext_degraded_answers_total") ?? 0)], ...queues.map(depth)])),
+          h("section", { class: "card" }, h("h2", {}, "Live sessions"), pairs([
+            ["connections", count(sum(now, "upnext_live_connections"))], ["frame to lists, p50 · p99", pushed.total ? `${duration(pushed.at[0])} · ${duration(pushed.at[2])}` : "–"],
+            ["frames looked at", perSecond(frames("seen"))], ["frames dropped for later ones", perSecond(frames("dropped")), frames("dropped") > frames("seen") ? "bad" : ""],
+            ["lists pushed", perSecond(rate("upnext_live_lists_total", (l) => l.outcome === "pushed"))], ["requests at a time, at most", count(now.get("upnext_admission_limit") ?? 0)]])),
           h("section", { class: "card" }, h("h2", {}, "Index, log and disk"), pairs([
             ["vectors", count(now.get("upnext_index_vectors") ?? 0)], ["index", bytes(now.get("upnext_index_bytes") ?? 0)],
             ["last entry of the log", count(now.get("upnext_log_sequence") ?? 0)], ["entries after the checkpoint", count((now.get("upnext_log_sequence") ?? 0) - (now.get("upnext_checkpoint_sequence") ?? 0))],

@@ -12,9 +12,12 @@ use crate::api::problem::{ApiError, Problem};
 use crate::api::state::AppState;
 use crate::api::wire::{TakeoverAnswer, milliseconds};
 
-/// The text of the OpenAPI document, made once.
+/// The texts of the documents that describe the service, made once.
 #[derive(Debug, Clone)]
-pub(in crate::api) struct OpenApiText(pub(in crate::api) Bytes);
+pub(in crate::api) struct Documents {
+    pub(in crate::api) openapi: Bytes,
+    pub(in crate::api) asyncapi: Bytes,
+}
 
 /// The service can do its work.
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,8 +127,17 @@ pub(in crate::api) async fn metrics(State(state): State<AppState>) -> impl IntoR
 /// Read this document
 #[utoipa::path(get, path = "/openapi.json", tag = "operations", security(()),
     responses((status = 200, description = "OpenAPI 3.1", body = Object, content_type = "application/json")))]
-pub(in crate::api) async fn openapi(Extension(OpenApiText(text)): Extension<OpenApiText>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")], text)
+pub(in crate::api) async fn openapi(Extension(documents): Extension<Documents>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")], documents.openapi)
+}
+
+/// Read the document of live sessions
+///
+/// The messages that go over `/v1/sessions/{session_id}/live` in both directions.
+#[utoipa::path(get, path = "/asyncapi.json", tag = "operations", security(()),
+    responses((status = 200, description = "AsyncAPI 3.0", body = Object, content_type = "application/json")))]
+pub(in crate::api) async fn asyncapi(Extension(documents): Extension<Documents>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")], documents.asyncapi)
 }
 
 /// Read what the service consists of and how it is doing

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
-use super::recommend::{MotionAnswer, seconds};
+use super::recommend::{MotionAnswer, list_query, seconds};
 use super::{FrameAnswer, RecommendAnswer, RecommendQuery, Rfc3339};
 use crate::api::extract::{from_value, parse};
 use crate::api::live::Notice;
@@ -16,50 +16,25 @@ use crate::domain::{EventKind, ItemId, SessionId, UserId};
 pub(in crate::api) const FRAME_HEAD_BYTES: usize = 8;
 const MAX_AGE_YEARS: u8 = 150;
 
-/// How a live session is to be.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::api) struct LiveQuery {
-    /// In place of a key, for browsers, which can set no headers: a ticket for this session.
-    #[expect(dead_code, reason = "read at the door; named here so that it is documented and not refused")]
-    pub(in crate::api) ticket: Option<String>,
-    /// The person, in the client's own terms.
-    #[param(value_type = Option<String>)]
-    pub(in crate::api) user_id: Option<UserId>,
-    /// The item on screen.
-    #[param(value_type = Option<String>)]
-    pub(in crate::api) item_id: Option<ItemId>,
-    /// How far it has been played, in seconds.
-    pub(in crate::api) position_s: Option<f64>,
-    /// Which of the model's horizons to answer, for example `15,60`.
-    pub(in crate::api) horizons_s: Option<String>,
-    /// How many items in each list.
-    pub(in crate::api) count: Option<usize>,
-    /// Which items may be answered: a `Filter` as JSON.
-    pub(in crate::api) filter: Option<String>,
-    /// The region, in the client's own terms.
-    pub(in crate::api) region: Option<String>,
-    /// The device, in the client's own terms.
-    pub(in crate::api) device: Option<String>,
-    /// Whether items that the session has engaged with are left out.
-    pub(in crate::api) exclude_seen: Option<bool>,
-    /// Items never to be answered, separated by commas.
-    pub(in crate::api) exclude: Option<String>,
-    /// 0 ranks by probability alone, 1 by difference alone.
-    pub(in crate::api) diversity: Option<f32>,
-    /// Whether to give the reasons of every item.
-    pub(in crate::api) explain: Option<bool>,
-    /// By when lists must be out, in milliseconds from when their frame is looked at.
-    pub(in crate::api) deadline_ms: Option<u64>,
-    /// Whether to tell of every frame that was looked at, and not only of lists.
-    pub(in crate::api) frames: Option<bool>,
-    /// Lists are pushed when an item has moved by so many places.
-    pub(in crate::api) rank_change: Option<usize>,
-    /// Lists are pushed when a probability has changed by this share of the larger one.
-    pub(in crate::api) probability_change: Option<f64>,
-    /// Lists are pushed at most so often in a second; not more often than the server's settings allow.
-    pub(in crate::api) pushes_per_s: Option<f64>,
+list_query! {
+    /// How a live session is to be.
+    LiveQuery {
+        /// In place of a key, for browsers, which can set no headers: a ticket for this session.
+        #[expect(dead_code, reason = "read at the door; named here so that it is documented and not refused")]
+        pub(in crate::api) ticket: Option<String>,
+        /// How far the item on screen has been played, in seconds.
+        pub(in crate::api) position_s: Option<f64>,
+        /// Items never to be answered, separated by commas.
+        pub(in crate::api) exclude: Option<String>,
+        /// Whether to tell of every frame that was looked at, and not only of lists.
+        pub(in crate::api) frames: Option<bool>,
+        /// Lists are pushed when an item has moved by so many places.
+        pub(in crate::api) rank_change: Option<usize>,
+        /// Lists are pushed when a probability has changed by this share of the larger one.
+        pub(in crate::api) probability_change: Option<f64>,
+        /// Lists are pushed at most so often in a second; not more often than the server's settings allow.
+        pub(in crate::api) pushes_per_s: Option<f64>,
+    }
 }
 
 /// How a session is followed, apart from what is asked for.
@@ -69,6 +44,8 @@ pub(in crate::api) struct Pace {
     pub(in crate::api) notice: Notice,
     pub(in crate::api) pushes_per_s: f64,
 }
+
+list_query!(shared LiveQuery);
 
 impl LiveQuery {
     /// Splits it into what is asked for and how it is followed.
@@ -94,22 +71,8 @@ impl LiveQuery {
             notice: Notice { places, probability_share },
             pushes_per_s: pushes_per_s.min(options.max_pushes_per_s),
         };
-        let query = RecommendQuery {
-            session_id: Some(session),
-            user_id: self.user_id,
-            item_id: self.item_id,
-            position_s: self.position_s,
-            horizons_s: self.horizons_s,
-            count: self.count,
-            filter: self.filter,
-            region: self.region,
-            device: self.device,
-            exclude_seen: self.exclude_seen,
-            exclude: self.exclude,
-            diversity: self.diversity,
-            explain: self.explain,
-            deadline_ms: self.deadline_ms,
-        };
+        let (position_s, exclude) = (self.position_s, self.exclude.clone());
+        let query = RecommendQuery { session_id: Some(session), position_s, exclude, ..self.shared() };
         Ok((query, pace))
     }
 }

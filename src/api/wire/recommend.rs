@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::FilterBody;
 use crate::api::options::Limits;
@@ -81,42 +81,79 @@ pub(in crate::api) struct ContextBody {
     pub(in crate::api) device: Option<String>,
 }
 
-/// The same as a query string. Lists are separated by commas, the filter is JSON.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::api) struct RecommendQuery {
-    /// The session whose events and frames count.
-    #[param(value_type = Option<String>)]
-    pub(in crate::api) session_id: Option<SessionId>,
-    /// The person, in the client's own terms.
-    #[param(value_type = Option<String>)]
-    pub(in crate::api) user_id: Option<UserId>,
-    /// The item on screen.
-    #[param(value_type = Option<String>)]
-    pub(in crate::api) item_id: Option<ItemId>,
-    /// How far it has been played, in seconds.
-    pub(in crate::api) position_s: Option<f64>,
-    /// Which of the model's horizons to answer, for example `15,60`.
-    pub(in crate::api) horizons_s: Option<String>,
-    /// How many items in each list.
-    pub(in crate::api) count: Option<usize>,
-    /// Which items may be answered: a `Filter` as JSON.
-    pub(in crate::api) filter: Option<String>,
-    /// The region, in the client's own terms.
-    pub(in crate::api) region: Option<String>,
-    /// The device, in the client's own terms.
-    pub(in crate::api) device: Option<String>,
-    /// Whether items that the session has engaged with are left out.
-    pub(in crate::api) exclude_seen: Option<bool>,
-    /// Items never to be answered, separated by commas.
-    pub(in crate::api) exclude: Option<String>,
-    /// 0 ranks by probability alone, 1 by difference alone.
-    pub(in crate::api) diversity: Option<f32>,
-    /// Whether to give the reasons of every item.
-    pub(in crate::api) explain: Option<bool>,
-    /// By when the answer must be out, in milliseconds.
-    pub(in crate::api) deadline_ms: Option<u64>,
+/// A query string that asks for lists: fields of its own, and those that all of them have.
+macro_rules! list_query {
+    ($(#[$meta:meta])* $name:ident { $($own:tt)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Default, serde::Deserialize, utoipa::IntoParams)]
+        #[serde(deny_unknown_fields)]
+        #[into_params(parameter_in = Query)]
+        pub(in crate::api) struct $name {
+            $($own)*
+            /// The person, in the client's own terms.
+            #[param(value_type = Option<String>)]
+            pub(in crate::api) user_id: Option<crate::domain::UserId>,
+            /// The item on screen.
+            #[param(value_type = Option<String>)]
+            pub(in crate::api) item_id: Option<crate::domain::ItemId>,
+            /// The region, in the client's own terms.
+            pub(in crate::api) region: Option<String>,
+            /// The device, in the client's own terms.
+            pub(in crate::api) device: Option<String>,
+            /// Which of the model's horizons to answer, for example `15,60`.
+            pub(in crate::api) horizons_s: Option<String>,
+            /// How many items in each list.
+            pub(in crate::api) count: Option<usize>,
+            /// Which items may be answered: a `Filter` as JSON.
+            pub(in crate::api) filter: Option<String>,
+            /// Whether items that the session has engaged with are left out.
+            pub(in crate::api) exclude_seen: Option<bool>,
+            /// 0 ranks by probability alone, 1 by difference alone.
+            pub(in crate::api) diversity: Option<f32>,
+            /// Whether to give the reasons of every item.
+            pub(in crate::api) explain: Option<bool>,
+            /// By when the answer must be out, in milliseconds; late sources are left out.
+            pub(in crate::api) deadline_ms: Option<u64>,
+        }
+    };
+    // What such a query string asks for that is no list's alone.
+    (shared $name:ident) => {
+        impl $name {
+            /// What all of them ask for, of no session.
+            fn shared(self) -> $crate::api::wire::RecommendQuery {
+                $crate::api::wire::RecommendQuery {
+                    session_id: None,
+                    position_s: None,
+                    exclude: None,
+                    user_id: self.user_id,
+                    item_id: self.item_id,
+                    region: self.region,
+                    device: self.device,
+                    horizons_s: self.horizons_s,
+                    count: self.count,
+                    filter: self.filter,
+                    exclude_seen: self.exclude_seen,
+                    diversity: self.diversity,
+                    explain: self.explain,
+                    deadline_ms: self.deadline_ms,
+                }
+            }
+        }
+    };
+}
+pub(super) use list_query;
+
+list_query! {
+    /// The same as a query string. Lists are separated by commas, the filter is JSON.
+    RecommendQuery {
+        /// The session whose events and frames count.
+        #[param(value_type = Option<String>)]
+        pub(in crate::api) session_id: Option<SessionId>,
+        /// How far the item on screen has been played, in seconds.
+        pub(in crate::api) position_s: Option<f64>,
+        /// Items never to be answered, separated by commas.
+        pub(in crate::api) exclude: Option<String>,
+    }
 }
 
 impl RecommendQuery {
@@ -366,6 +403,9 @@ pub(in crate::api) struct FrameAnswer {
     height: u32,
     /// Whether it was so like the frame before that its embedding was used again.
     near_duplicate: bool,
+    /// Whether the model could not look at it in time, or failed: it counts for nothing. Left out if not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    missed: bool,
     /// How the picture moved since the frame before.
     motion: MotionAnswer,
 }
@@ -386,8 +426,8 @@ pub(in crate::api) struct MotionAnswer {
 
 impl From<FrameOutcome> for FrameAnswer {
     fn from(frame: FrameOutcome) -> Self {
-        let FrameOutcome { width, height, near_duplicate, motion } = frame;
-        Self { width, height, near_duplicate, motion: motion.into() }
+        let FrameOutcome { width, height, near_duplicate, missed, motion } = frame;
+        Self { width, height, near_duplicate, missed, motion: motion.into() }
     }
 }
 

@@ -1,48 +1,25 @@
 //! How is a frame of a session reported, and what is a session?
 
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::recommend::{MotionAnswer, seconds, word};
+use super::recommend::{MotionAnswer, list_query, seconds, word};
 use super::{FrameAnswer, RecommendAnswer, RecommendQuery, Rfc3339};
 use crate::api::problem::ApiError;
 use crate::domain::{ItemId, SessionId, UserId, UserKey};
 use crate::engine::{FrameRequest, FrameUpload, SessionState};
 
-/// What a client says beside a frame.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(in crate::api) struct FrameQuery {
-    /// Where in the media the frame stood, in seconds.
-    pub(in crate::api) at_s: Option<f64>,
-    /// The item on screen.
-    #[param(value_type = Option<String>)]
-    pub(in crate::api) item_id: Option<ItemId>,
-    /// The person, in the client's own terms.
-    #[param(value_type = Option<String>)]
-    pub(in crate::api) user_id: Option<UserId>,
-    /// The region, in the client's own terms.
-    pub(in crate::api) region: Option<String>,
-    /// Whether to answer with a recommendation too.
-    pub(in crate::api) recommend: Option<bool>,
-    /// With `recommend`: the device, in the client's own terms.
-    pub(in crate::api) device: Option<String>,
-    /// With `recommend`: which of the model's horizons to answer, for example `15,60`.
-    pub(in crate::api) horizons_s: Option<String>,
-    /// With `recommend`: how many items in each list.
-    pub(in crate::api) count: Option<usize>,
-    /// With `recommend`: which items may be answered, a `Filter` as JSON.
-    pub(in crate::api) filter: Option<String>,
-    /// With `recommend`: whether items that the session has engaged with are left out.
-    pub(in crate::api) exclude_seen: Option<bool>,
-    /// With `recommend`: 0 ranks by probability alone, 1 by difference alone.
-    pub(in crate::api) diversity: Option<f32>,
-    /// With `recommend`: whether to give the reasons of every item.
-    pub(in crate::api) explain: Option<bool>,
-    /// With `recommend`: by when the answer must be out, in milliseconds.
-    pub(in crate::api) deadline_ms: Option<u64>,
+list_query! {
+    /// What a client says beside a frame.
+    FrameQuery {
+        /// Where in the media the frame stood, in seconds.
+        pub(in crate::api) at_s: Option<f64>,
+        /// Whether to answer with a recommendation too. What says how lists are to be counts only then.
+        pub(in crate::api) recommend: Option<bool>,
+    }
 }
+
+list_query!(shared FrameQuery);
 
 impl FrameQuery {
     /// The frame without a recommendation.
@@ -63,23 +40,9 @@ impl FrameQuery {
 
     /// The recommendation to go with the frame.
     pub(in crate::api) fn into_recommend(self, session: SessionId) -> RecommendQuery {
-        RecommendQuery {
-            session_id: Some(session),
-            user_id: self.user_id,
-            // The media time says how far an item has been played only if there is an item.
-            position_s: self.at_s.filter(|_| self.item_id.is_some()),
-            item_id: self.item_id,
-            horizons_s: self.horizons_s,
-            count: self.count,
-            filter: self.filter,
-            region: self.region,
-            device: self.device,
-            exclude_seen: self.exclude_seen,
-            exclude: None,
-            diversity: self.diversity,
-            explain: self.explain,
-            deadline_ms: self.deadline_ms,
-        }
+        // The media time says how far an item has been played only if there is an item.
+        let position_s = self.at_s.filter(|_| self.item_id.is_some());
+        RecommendQuery { session_id: Some(session), position_s, ..self.shared() }
     }
 }
 

@@ -37,7 +37,7 @@ fn eyes(max_wait: Duration) -> (Eyes, Gallery, Arc<AtomicUsize>) {
         metrics: Metrics::new().unwrap(),
         admission: Semaphore::new(8),
         bulk: Semaphore::new(2),
-        decoders: Semaphore::new(1),
+        decoders: Arc::new(Semaphore::new(1)),
         capacity: 8,
         known: KnownPictures::new(1 << 20),
     };

@@ -13,7 +13,7 @@ use upnext::api::Drained;
 use upnext::app::App;
 use upnext::config::{Settings, Sources};
 use upnext::domain::{Clock, ManualClock, SystemClock, Timestamp};
-use upnext::engine::Recovered;
+use upnext::engine::{Engine, Recovered};
 use upnext::inference::runtime::{self, InstallOptions};
 use upnext::security::{KeyFile, NewKey, RateLimit, Scope, Scopes};
 
@@ -52,6 +52,7 @@ pub(crate) struct Server {
     /// May do everything.
     key: String,
     recovered: Recovered,
+    engine: std::sync::Weak<Engine>,
     running: Option<(oneshot::Sender<()>, JoinHandle<Drained>)>,
 }
 
@@ -60,7 +61,7 @@ impl Server {
         ensure_runtime();
         let key = new_key(data_dir.path(), clock.now(), &Scope::ALL, None);
         let app = App::build(settings(data_dir.path(), &overrides), clock.clone(), |_| Continue(())).unwrap();
-        let recovered = app.recovered();
+        let (recovered, engine) = (app.recovered(), Arc::downgrade(app.engine()));
         let (stop, stopped) = oneshot::channel::<()>();
         let (address, task) = run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -70,7 +71,7 @@ impl Server {
             };
             (address, tokio().spawn(app.serve(listener, shutdown)))
         });
-        Self { address, overrides, data_dir, clock, key, recovered, running: Some((stop, task)) }
+        Self { address, overrides, data_dir, clock, key, recovered, engine, running: Some((stop, task)) }
     }
 
     /// Stops it and starts it again on the same folder, at the same time of day.
@@ -129,6 +130,11 @@ impl Server {
 
     pub(crate) fn recovered(&self) -> Recovered {
         self.recovered
+    }
+
+    /// Its use cases, for tests that hold something up. To be let go of at once: it is part of the server.
+    pub(crate) fn engine(&self) -> Arc<Engine> {
+        self.engine.upgrade().expect("it runs")
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -63,6 +63,11 @@ impl Socket {
         let _ = self.0.send(message).await;
     }
 
+    /// The same; `false` if it takes longer than a moment, because the server does not read.
+    pub(crate) async fn send_if_taken(&mut self, message: Message) -> bool {
+        matches!(tokio::time::timeout(Duration::from_millis(20), self.0.send(message)).await, Ok(Ok(())))
+    }
+
     /// The next message of the server; a close is `Err` with its code and reason.
     pub(crate) async fn hear(&mut self) -> Result<Value, (u16, String)> {
         let next = async {
