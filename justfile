@@ -29,3 +29,7 @@ load *ARGS:
 # Kill a server in the middle of its writes, again and again; SEED takes other moments
 kill CYCLES="200" SEED="1":
     UPNEXT_KILL_CYCLES={{ CYCLES }} UPNEXT_KILL_SEED={{ SEED }} cargo test --test it kill:: -- --nocapture
+
+# Feed made-up input to what reads other people's bytes; needs a nightly compiler
+fuzz TARGET="all" SECONDS="60":
+    scripts/fuzz {{ TARGET }} {{ SECONDS }}

@@ -97,8 +97,12 @@ fn sane_request_id(id: &str) -> bool {
 fn span(request: &Request) -> Span {
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str);
     let id = request.extensions().get::<RequestId>().map_or("", |id| &id.0);
+    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    // It goes into logs: nothing but hexadecimal digits and hyphens.
+    let traceparent =
+        traceparent.filter(|text| text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-'));
     let empty = tracing::field::Empty;
-    tracing::info_span!("request", id, method = %request.method(), route, key = empty, status = empty)
+    tracing::info_span!("request", id, method = %request.method(), route, key = empty, status = empty, traceparent)
 }
 
 /// The one place where an error is logged.

@@ -13,7 +13,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::output::{bar, line};
 use super::serve::{progress_log, scheme, serve};
-use super::{CliError, Common, runtime, start_logging, tokio_runtime};
+use super::{CliError, Common, runtime, start_tracing, tokio_runtime};
 use crate::app::{App, AppError};
 use crate::config::{Settings, TlsMode};
 use crate::domain::{Clock, Event, SystemClock, Timestamp};
@@ -61,7 +61,7 @@ impl Demo {
         }
         sources.overrides.extend(self.bind.map(|bind| format!("server.bind={bind}")));
         let settings = Settings::load(&sources)?.settings;
-        start_logging(&settings)?;
+        let _traces = start_tracing(&settings)?;
         runtime::ensure(settings.inference.runtime_path.as_deref())?;
 
         let app = App::build(settings.clone(), Arc::new(SystemClock), progress_log())?;

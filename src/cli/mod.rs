@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::AppError;
 use crate::config::{ConfigError, LogFormat, Settings, Sources};
-use crate::telemetry;
+use crate::telemetry::{self, TraceOptions, TracesGuard};
 
 /// What will this person want within the next 15, 30 and 60 seconds?
 #[derive(Debug, Parser)]
@@ -173,11 +173,21 @@ impl Common {
 
 /// Sends log lines to standard error as the settings say.
 fn start_logging(settings: &Settings) -> Result<(), CliError> {
+    start_telemetry(settings, None).map(|_| ())
+}
+
+/// The same, and traces to the collector, for programs that serve. What this gives has to be kept until the end.
+fn start_tracing(settings: &Settings) -> Result<Option<TracesGuard>, CliError> {
+    let (endpoint, share) = (settings.telemetry.traces_endpoint.clone(), settings.telemetry.traces_share);
+    start_telemetry(settings, (!endpoint.is_empty()).then_some(TraceOptions { endpoint, share }))
+}
+
+fn start_telemetry(settings: &Settings, traces: Option<TraceOptions>) -> Result<Option<TracesGuard>, CliError> {
     let format = match settings.telemetry.log_format {
         LogFormat::Pretty => telemetry::LogFormat::Pretty,
         LogFormat::Json => telemetry::LogFormat::Json,
     };
-    Ok(telemetry::init_tracing(format, &settings.telemetry.log_filter)?)
+    Ok(telemetry::init_tracing(format, &settings.telemetry.log_filter, traces.as_ref())?)
 }
 
 /// The runtime on which servers and imports run.

@@ -9,7 +9,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CliError, Common, start_logging, tokio_runtime};
+use super::{CliError, Common, start_tracing, tokio_runtime};
 use crate::app::App;
 use crate::config::{Settings, TlsMode};
 use crate::domain::SystemClock;
@@ -28,7 +28,7 @@ impl Serve {
         let mut sources = common.sources();
         sources.overrides.extend(self.bind.map(|bind| format!("server.bind={bind}")));
         let settings = Settings::load(&sources)?.settings;
-        start_logging(&settings)?;
+        let _traces = start_tracing(&settings)?;
         let prepared = App::prepare(settings.clone(), Arc::new(SystemClock))?;
         tokio_runtime()?.block_on(async {
             let (listener, shutdown) = listen(&settings).await?;

@@ -248,6 +248,13 @@ fn check_relations(s: &Settings, complaints: &mut Vec<Complaint>) {
     if s.data_dir.as_os_str().is_empty() {
         complaints.push(("data_dir", "must not be empty".into()));
     }
+    let endpoint = s.telemetry.traces_endpoint.as_str();
+    if !endpoint.is_empty() && !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme)) {
+        complaints.push(("telemetry.traces_endpoint", "must begin with http:// or https://, or be empty".into()));
+    }
+    if !(0.0..=1.0).contains(&s.telemetry.traces_share) {
+        complaints.push(("telemetry.traces_share", "must be 0 to 1".into()));
+    }
     if s.telemetry.log_filter.trim().is_empty() {
         complaints.push(("telemetry.log_filter", "must not be empty; \"off\" logs nothing".into()));
     }
@@ -324,6 +331,11 @@ mod tests {
         assert_eq!(complaints(&["server.tls.mode=files", "server.tls.cert=c.pem", "server.tls.key=k.pem"]), "");
         assert!(complaints(&["server.tls.cert=c.pem"]).contains("`server.tls.cert` is set, but"));
         assert!(complaints(&["server.tls.client_auth=required"]).contains("`server.tls.client_ca` must be set"));
+        assert!(
+            complaints(&["telemetry.traces_endpoint=localhost:4318"])
+                .contains("`telemetry.traces_endpoint` must begin")
+        );
+        assert!(complaints(&["telemetry.traces_share=2"]).contains("`telemetry.traces_share` must be 0 to 1"));
         assert!(complaints(&["server.tls.client_ca=ca.pem"]).contains("`server.tls.client_auth` must not be"));
         let with_ca = ["server.tls.client_auth=optional", "server.tls.client_ca=ca.pem"];
         assert_eq!(complaints(&with_ca), "");

@@ -596,6 +596,10 @@ pub struct TelemetrySettings {
     pub log_format: LogFormat,
     /// What is logged.
     pub log_filter: String,
+    /// The collector that traces are sent to (OTLP over HTTP); empty for none.
+    pub traces_endpoint: String,
+    /// The share of requests that are traced, 0 to 1.
+    pub traces_share: f64,
 }
 
 /// Form of log lines.

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use roaring::RoaringBitmap;
 use rustc_hash::FxHashSet;
+use tracing::trace_span;
 
 use super::catalogue::Catalogue;
 use super::course::{Course, Source};
@@ -21,7 +22,7 @@ use crate::domain::{Embedding, Horizons, ItemNo, Scored, Timestamp, UserKey};
 use crate::index::SearchOptions;
 use crate::ranking::{Answered, Candidate, RequestContext, TrajectoryCosines};
 use crate::session::Trajectory;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TRACE_TARGET};
 
 /// An item with fewer engagements than this is new to the audience.
 const COLD_BELOW: f32 = 5.0;
@@ -271,6 +272,7 @@ impl Gathering<'_> {
             self.degraded = true;
             return false;
         }
+        let _span = trace_span!(target: TRACE_TARGET, "source", name = source.name()).entered();
         let timer = self.metrics.stage_timer(source.stage());
         let mut found = std::mem::take(&mut self.scratch.best);
         found.clear();

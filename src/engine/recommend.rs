@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use roaring::RoaringBitmap;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, trace_span};
 use uuid::Uuid;
 
 use super::candidates::{Gathered, Situation, gather};
@@ -22,7 +23,7 @@ use crate::domain::{Embedding, Filter, ItemId, ItemNo, Timestamp};
 use crate::inference::{Priority, Weights};
 use crate::ranking::{Candidate, FeatureMatrix, POOL, Predictions, Ranked, diversify, explain, order};
 use crate::session::{LiveSession, SessionView};
-use crate::telemetry::Stage;
+use crate::telemetry::{Stage, TRACE_TARGET};
 
 /// The share of the time for an answer that is kept for the candidate sources when frames are slow.
 const RESERVED_FOR_SOURCES: u32 = 5;
@@ -47,7 +48,8 @@ impl Engine {
 
         let gallery = self.parts.live.gallery();
         let weights = weights_of(&gallery, &request.model_weights)?;
-        let (view, frames, missed) = self.watch(&gallery, &request, &wanted, frames_due).await?;
+        let watching = self.watch(&gallery, &request, &wanted, frames_due);
+        let (view, frames, missed) = watching.instrument(trace_span!(target: TRACE_TARGET, "watch")).await?;
         let deadline = (started + wanted.budget).max(Instant::now() + reserve);
 
         let (model, unknown_items) = (gallery.ensemble.id().to_owned(), wanted.unknown.clone());
@@ -222,7 +224,9 @@ impl Ranking {
             // Whoever asks may go; then nobody waits for the rest.
             let _waiting = Waiting(Arc::clone(&course));
             let (ranking, told) = (Arc::clone(self), Arc::clone(&course));
-            let ranked = AbortOnDropHandle::new(tokio::task::spawn_blocking(move || ranking.lists(&told)));
+            let span = trace_span!(target: TRACE_TARGET, "rank");
+            let rank = move || span.in_scope(|| ranking.lists(&told));
+            let ranked = AbortOnDropHandle::new(tokio::task::spawn_blocking(rank));
             tokio::select! {
                 biased;
                 ranked = ranked => {

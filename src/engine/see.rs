@@ -19,6 +19,7 @@ use ring::digest::{SHA256, digest};
 use rustc_hash::FxHasher;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, trace_span};
 
 pub(super) use self::known::KnownPictures;
 use super::gallery::Gallery;
@@ -26,7 +27,7 @@ use super::{EngineError, FrameUpload};
 use crate::domain::{Embedding, InputSize, LumaThumb, Motion, Pixels};
 use crate::inference::{EmbedError, Embedder, Priority};
 use crate::session::Upload;
-use crate::telemetry::{Metrics, Stage};
+use crate::telemetry::{Metrics, Stage, TRACE_TARGET};
 use crate::vision::{self, DecodeError, DecodeLimits};
 
 /// After how long a picture of an item tries again when the model is busy with viewers.
@@ -290,7 +291,10 @@ impl Eyes {
         deadline: Option<Instant>,
     ) -> Result<Embedding, EngineError> {
         let deadline = deadline.or_else(|| Instant::now().checked_add(self.queue_timeout));
-        let embedded = model.embed(input, priority, deadline).await.map_err(embed_error)?;
+        let span = trace_span!(target: TRACE_TARGET, "model", queued_ms = tracing::field::Empty);
+        let embedding = model.embed(input, priority, deadline).instrument(span.clone());
+        let embedded = embedding.await.map_err(embed_error)?;
+        span.record("queued_ms", embedded.queued.as_secs_f64() * 1e3);
         self.metrics.observe_stage(Stage::Queue, embedded.queued.as_secs_f64());
         self.metrics.observe_stage(Stage::Inference, embedded.inference.as_secs_f64());
         Ok(embedded.embedding)
@@ -312,8 +316,9 @@ impl Eyes {
         let decoding = Decoding { metrics: self.metrics.clone() };
         let (limits, what): (DecodeLimits, Arc<str>) = (self.limits, what.into());
         // If whoever asks goes before it has begun, it does not begin.
+        let span = trace_span!(target: TRACE_TARGET, "decode", bytes = bytes.len());
         AbortOnDropHandle::new(tokio::task::spawn_blocking(move || {
-            let _decoder = decoder;
+            let (_decoder, _entered) = (decoder, span.entered());
             let timer = decoding.metrics.stage_timer(Stage::Decode);
             let pixels = vision::decode(&bytes, &limits).map_err(|e| decode_error(&what, &e))?;
             timer.stop();

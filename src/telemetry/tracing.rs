@@ -1,11 +1,15 @@
-//! Where do log lines go, and in which form? Standard error, as text for people or JSON for machines.
+//! Where do log lines go, and in which form? Standard error, as text for people or JSON for machines. Beside them go traces
+//! (`telemetry/traces.rs`).
 
 use std::io::IsTerminal;
 use std::str::FromStr;
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::{FilterFn, LevelFilter};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, Registry, fmt};
+
+use super::traces::{TraceLayer, TraceOptions, TracesGuard};
 
 /// The form of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,26 +47,37 @@ pub enum TracingError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The thread that sends traces cannot be started.
+    #[error("traces cannot be sent: {0}")]
+    Traces(std::io::Error),
     /// Something else has set up logging in this process.
     #[error("logging was set up before")]
     AlreadySet,
 }
 
-/// Sends the log lines that pass `filter` (for example `info,upnext=debug`) to standard error.
+/// Sends the log lines that pass `filter` (for example `info,upnext=debug`) to standard error, and traces where `traces` says.
 ///
-/// Call it once, before anything else runs.
-pub fn init_tracing(format: LogFormat, filter: &str) -> Result<(), TracingError> {
-    let registry = tracing_subscriber::registry().with(parse_filter(filter)?);
-    let initialised = match format {
-        LogFormat::Pretty => {
-            let colours = std::io::stderr().is_terminal();
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(colours)).try_init()
-        }
-        LogFormat::Json => registry
-            .with(fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).with_current_span(true))
-            .try_init(),
-    };
-    initialised.map_err(|_| TracingError::AlreadySet)
+/// Call it once, before anything else runs, and keep what it gives until the end: then the last traces are sent.
+pub fn init_tracing(
+    format: LogFormat,
+    filter: &str,
+    traces: Option<&TraceOptions>,
+) -> Result<Option<TracesGuard>, TracingError> {
+    let filter = parse_filter(filter)?;
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![match format {
+        LogFormat::Pretty => lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).with_filter(filter).boxed(),
+    }];
+    let mut guard = None;
+    if let Some(traces) = traces {
+        let (layer, made) = TraceLayer::new(traces).map_err(TracingError::Traces)?;
+        let wanted = FilterFn::new(TraceLayer::wants).with_max_level_hint(LevelFilter::TRACE);
+        layers.push(layer.with_filter(wanted).boxed());
+        guard = Some(made);
+    }
+    tracing_subscriber::registry().with(layers).try_init().map_err(|_| TracingError::AlreadySet)?;
+    Ok(guard)
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TracingError> {

@@ -10,7 +10,7 @@
 //! `UPNEXT_KILL_SEED` takes other moments.
 
 mod book;
-mod child;
+pub(crate) mod child;
 mod ledger;
 mod load;
 

@@ -30,4 +30,5 @@ mod starting;
 mod storage;
 mod storage_format;
 mod tokens;
+mod traces;
 mod watch;

@@ -19,14 +19,14 @@ const LOG_LINES: usize = 50;
 const SIGKILL: i32 = 9;
 
 /// A data folder with a key in it. It goes when it goes out of scope.
-pub(super) struct Folder {
+pub(crate) struct Folder {
     dir: TempDir,
     /// May do everything.
     key: String,
 }
 
 impl Folder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_upnext"));
         command.args(["keys", "create", "--name", "kill", "--scopes", "recommend,ingest,metrics,admin", "--data-dir"]);
@@ -37,19 +37,24 @@ impl Folder {
 }
 
 /// A server process. It never outlives this value.
-pub(super) struct Child {
+pub(crate) struct Child {
     process: std::process::Child,
     log: Arc<Mutex<VecDeque<String>>>,
     port: u16,
     certificate: Vec<u8>,
     key: String,
     /// From the start of the process until it was ready.
-    pub(super) start_s: f64,
+    pub(crate) start_s: f64,
 }
 
 impl Child {
     /// Starts a server on the folder and waits until it is ready.
-    pub(super) fn start(folder: &Folder) -> Self {
+    pub(crate) fn start(folder: &Folder) -> Self {
+        Self::start_with(folder, &[])
+    }
+
+    /// The same with more settings.
+    pub(crate) fn start_with(folder: &Folder, settings: &[&str]) -> Self {
         ensure_runtime();
         let began = Instant::now();
         let mut command = Command::new(env!("CARGO_BIN_EXE_upnext"));
@@ -64,6 +69,9 @@ impl Child {
             "inference.workers=1",
             "inference.intra_threads=1",
         ] {
+            command.args(["--set", setting]);
+        }
+        for setting in settings {
             command.args(["--set", setting]);
         }
         let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -85,14 +93,14 @@ impl Child {
     }
 
     /// A client with connections of its own.
-    pub(super) fn client(&self, http2: bool) -> Client {
+    pub(crate) fn client(&self, http2: bool) -> Client {
         let builder = Client::builder(&self.certificate).timeout(START_TIMEOUT);
         let builder = if http2 { builder } else { builder.http1_only() };
         Client::new(([127, 0, 0, 1], self.port).into(), builder.build().unwrap(), Some(&self.key))
     }
 
     /// Kills it: no handler runs, nothing is flushed, nobody is told.
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         assert!(matches!(self.process.try_wait(), Ok(None)), "the server ended by itself: {}", self.log());
         self.process.kill().unwrap();
         let status: ExitStatus = self.process.wait().unwrap();

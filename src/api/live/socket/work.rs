@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument as _, trace_span};
 
 use super::Conversation;
 use crate::api::admission::Turn;
@@ -16,7 +17,7 @@ use crate::api::state::AppState;
 use crate::api::wire::{ListsAnswer, LiveError, SeenAnswer, ServerMessage, milliseconds};
 use crate::domain::SessionId;
 use crate::engine::{EngineError, FrameOutcome, FrameRequest, FrameUpload, RecommendRequest, Recommendation};
-use crate::telemetry::{AdmissionClass, LiveEnd, LiveFrame};
+use crate::telemetry::{AdmissionClass, LiveEnd, LiveFrame, TRACE_TARGET};
 
 /// When to look for room again.
 const NO_ROOM: Duration = Duration::from_millis(25);
@@ -99,11 +100,13 @@ impl Conversation {
                 frames: upload.into_iter().collect(),
                 ..wishes.clone()
             };
-            tokio::spawn(async move {
+            let work = async move {
                 let lists = engine.recommend(request).await?;
                 turn.done(ROUTE);
                 Ok(Outcome::Lists(Box::new(lists)))
-            })
+            };
+            // The request that opened the connection has long been answered: each piece of work is traced on its own.
+            tokio::spawn(work.instrument(trace_span!(target: TRACE_TARGET, parent: None, "live")))
         } else {
             let Some(frame) = upload else { return };
             let request = FrameRequest {
