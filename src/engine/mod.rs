@@ -123,6 +123,7 @@ impl Engine {
             decoders: Semaphore::new(options.decode_threads),
             capacity: options.decode_threads + options.decode_queue,
             known: KnownPictures::new(options.known_pictures_bytes),
+            spare: Arc::default(),
         };
         let applier = Applier::after(store.last_sequence());
         let kept = Kept::new(included, store.erasures(), clock.now());
