@@ -15,9 +15,9 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use image::imageops::{self, FilterType};
-use upnext::domain::{Embedding, Fit, InputSize};
+use upnext::domain::{Embedding, Pixels};
 use upnext::inference::{Backend, Manifest, OnnxBackend, OnnxOptions, PixelBatch, runtime};
+use upnext::vision::{DecodeLimits, decode, preprocess};
 
 /// Enough to tell a wrong colour order from a right one, few enough for a minute.
 const PHOTOS: usize = 300;
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 struct Photo {
-    picture: image::RgbImage,
+    picture: Pixels,
     class: usize,
     group: String,
 }
@@ -68,7 +68,8 @@ fn photos(data: &Path) -> Result<Vec<Photo>, Box<dyn Error>> {
     let mut photos = Vec::new();
     for path in paths.iter().step_by(paths.len().div_ceil(PHOTOS).max(1)) {
         if let Some((class, group)) = labels.get(path.file_stem().unwrap_or_default()) {
-            photos.push(Photo { picture: image::open(path)?.to_rgb8(), class: *class, group: group.clone() });
+            let picture = decode(&std::fs::read(path)?, &DecodeLimits::default())?;
+            photos.push(Photo { picture, class: *class, group: group.clone() });
         }
     }
     Ok(photos)
@@ -84,7 +85,7 @@ fn report(
     let mut backend = OnnxBackend::load(manifest, &options)?;
     let (mut embeddings, mut spent) = (Vec::new(), Duration::ZERO);
     for photo in photos {
-        let pixels = fitted(&photo.picture, manifest.input());
+        let pixels = preprocess(&photo.picture, manifest.input())?;
         let batch = PixelBatch::new(manifest.input(), vec![&pixels]).ok_or("the picture has another size")?;
         let start = Instant::now();
         embeddings.extend(backend.embed(&batch)?.into_iter().collect::<Result<Vec<Embedding>, _>>()?);
@@ -111,20 +112,4 @@ fn report(
         share(right)
     )?;
     Ok(())
-}
-
-/// As the service's own preparation does it, with slower means.
-fn fitted(picture: &image::RgbImage, input: InputSize) -> Vec<u8> {
-    let resized = match input.fit {
-        Fit::Stretch => imageops::resize(picture, input.width, input.height, FilterType::Triangle),
-        Fit::CentreCrop { short_side } => {
-            let ratio = f64::from(short_side) / f64::from(picture.width().min(picture.height()));
-            let side = |length: u32| ((f64::from(length) * ratio).round() as u32).max(short_side);
-            let (width, height) = (side(picture.width()), side(picture.height()));
-            let resized = imageops::resize(picture, width, height, FilterType::Triangle);
-            let (left, top) = ((width - input.width) / 2, (height - input.height) / 2);
-            imageops::crop_imm(&resized, left, top, input.width, input.height).to_image()
-        }
-    };
-    resized.into_raw()
 }

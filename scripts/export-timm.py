@@ -11,6 +11,8 @@ for trying the route out and nothing else. Without PyTorch it says so and ends w
 
 import argparse
 import hashlib
+import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -48,6 +50,8 @@ def main():
     parser.add_argument("--pretrained", action="store_true", help="with timm's weights, which are downloaded")
     parser.add_argument("--licence", default="unknown", help="of the weights")
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--upnext", help="the program `upnext`, to compare what it makes of --pictures with what PyTorch does")
+    parser.add_argument("--pictures", nargs="+", default=[])
     options = parser.parse_args()
     try:
         import timm
@@ -96,7 +100,38 @@ def main():
         dims=got.shape[1],
     )
     options.out.with_suffix(".toml").write_text(manifest, encoding="utf-8")
+    if options.upnext:
+        compare(options, model, data)
     print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB; {options.out.with_suffix('.toml')}")
+
+
+def compare(options, model, data):
+    """What the service makes of pictures, decoding and scaling included, and what PyTorch and Pillow do."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    words = ["models", "embed", "--model", options.out.stem, "--set", f"inference.models_dir={options.out.parent}"]
+    answer = subprocess.run([options.upnext, *words, *options.pictures], check=True, capture_output=True, text=True).stdout
+    worst = 1.0
+    _, height, width = data["input_size"]
+    for line in answer.splitlines():
+        seen = json.loads(line)
+        picture = Image.open(seen["file"]).convert("RGB")
+        # The middle, of which the short side has this length after scaling.
+        short_side = max(round(max(height, width) / data["crop_pct"]), height, width)
+        scale = min(picture.size) / short_side
+        left, top = ((side - wanted * scale) / 2 for side, wanted in zip(picture.size, (width, height)))
+        box = (left, top, left + width * scale, top + height * scale)
+        pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR, box=box), np.float32) / 255
+        pixels = (pixels - np.array(data["mean"], np.float32)) / np.array(data["std"], np.float32)
+        with torch.no_grad():
+            expected = model(torch.from_numpy(pixels.transpose(2, 0, 1)[None].copy())).numpy()[0]
+        got = np.array(seen["embedding"], np.float32)
+        worst = min(worst, float(expected @ got / np.linalg.norm(expected) / np.linalg.norm(got)))
+    print(f"upnext and PyTorch: the least cosine of {len(options.pictures)} pictures is {worst:.6f}")
+    if worst < 0.999:
+        sys.exit("that is too little")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ impl Alone {
         let options = EmbedderOptions {
             workers: if inference.workers == 0 { suited.workers } else { inference.workers },
             intra_threads: if inference.intra_threads == 0 { suited.intra_threads } else { inference.intra_threads },
-            max_batch: if inference.max_batch == 0 { suited.max_batch } else { inference.max_batch },
+            max_batch: if inference.max_batch == 0 { suited.max_batch } else { Some(inference.max_batch) },
             providers: inference.providers.iter().map(provider).collect(),
             device: inference.device,
             ..suited
@@ -90,7 +90,7 @@ impl Alone {
         let inputs = Arc::new(self.inputs(frames)?);
         let embedder = Embedder::start(self.manifest.clone(), self.options.clone())?;
         let on_cpu = self.options.providers.first().is_none_or(|first| *first == Provider::Cpu);
-        let callers = self.options.workers * if on_cpu { 1 } else { 2 * self.options.max_batch };
+        let callers = self.options.workers * if on_cpu { 1 } else { 2 * self.options.max_batch.unwrap_or(1) };
         let outcome = tokio.block_on(async {
             // The first run of a session allocates.
             call(embedder.clone(), Arc::clone(&inputs), 0, Duration::from_millis(200)).await?;

@@ -17,6 +17,13 @@ use crate::{key, taught};
 /// Every so many films with a poster is held out.
 const HELD_OUT: u64 = 6;
 const RESAMPLES: usize = 2_000;
+/// Who looks at the posters: the default model and a larger input of it, alone and with formulas beside them.
+const SEEN_BY: [(&str, &[(&str, f32)]); 4] = [
+    ("160 pixels", &[("efficientnet-lite0-160", 1.0)]),
+    ("160 and appearance", &[("efficientnet-lite0-160", 1.0), ("appearance", 0.2)]),
+    ("224 pixels", &[("efficientnet-lite0", 1.0)]),
+    ("224 and appearance", &[("efficientnet-lite0", 1.0), ("appearance", 0.2)]),
+];
 
 /// A seeded source of numbers in [0, 1).
 struct Random(u64);
@@ -30,7 +37,9 @@ impl Random {
 
 pub(crate) fn run(folder: &Path, ratings: &[Rating], out: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let films = films(&folder.join("items.csv"))?;
-    let posters = posters(&folder.join("posters"), &films)?;
+    let located = runtime::ensure(None, &runtime::InstallOptions::default(), &mut |_| {})?;
+    runtime::load(&located)?;
+    let posters = posters(&folder.join("posters"), &films, SEEN_BY[0].1)?;
     let mut with_poster: Vec<u32> = posters.keys().copied().collect();
     with_poster.sort_unstable();
     let shuffled = |film: u32| u64::from(film).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
@@ -79,11 +88,13 @@ pub(crate) fn run(folder: &Path, ratings: &[Rating], out: &mut impl Write) -> Re
     })?;
 
     let items: Vec<ItemNo> = films.keys().map(|&film| ItemNo(film)).collect();
-    for (name, image, words) in [
-        ("model, posters only", true, false),
-        ("model, genres and titles only", false, true),
-        ("model, both", true, true),
-    ] {
+    let mut variants = vec![("model, genres and titles only".to_owned(), false, true, SEEN_BY[0].1)];
+    for (name, models) in SEEN_BY {
+        variants.push((format!("posters only, {name}"), true, false, models));
+        variants.push((format!("both, {name}"), true, true, models));
+    }
+    for (name, image, words, models) in variants {
+        let posters = self::posters(&folder.join("posters"), &films, models)?;
         let preference = taught(&learned, AlsOptions::default());
         let describe = |no: ItemNo| {
             let item = films.get(&no.0)?;
@@ -173,22 +184,28 @@ fn films(file: &Path) -> Result<HashMap<u32, Item>, Box<dyn Error>> {
     Ok(films)
 }
 
-/// What the shipped model sees in the posters.
-fn posters(folder: &Path, films: &HashMap<u32, Item>) -> Result<HashMap<u32, Embedding>, Box<dyn Error>> {
-    let located = runtime::ensure(None, &runtime::InstallOptions::default(), &mut |_| {})?;
-    runtime::load(&located)?;
-    let manifest = Manifest::builtin()?;
-    let options = OnnxOptions { intra_threads: 2, ..Default::default() };
-    let mut backend = OnnxBackend::load(&manifest, &options)?;
-    let mut posters = HashMap::new();
-    for &film in films.keys() {
-        let Ok(bytes) = std::fs::read(folder.join(format!("{film}.jpg"))) else { continue };
-        let Ok(picture) = decode(&bytes, &DecodeLimits::default()) else { continue };
-        let pixels = preprocess(&picture, manifest.input())?;
-        let batch = PixelBatch::new(manifest.input(), vec![&pixels]).ok_or("the picture has another size")?;
-        for embedding in backend.embed(&batch)? {
-            posters.insert(film, embedding?);
+/// What models, each with its weight, see in the posters: as the service fuses them.
+fn posters(
+    folder: &Path,
+    films: &HashMap<u32, Item>,
+    models: &[(&str, f32)],
+) -> Result<HashMap<u32, Embedding>, Box<dyn Error>> {
+    let mut parts: HashMap<u32, Vec<f32>> = HashMap::new();
+    for &(name, weight) in models {
+        let manifest = Manifest::builtin_named(name).ok_or("no such model")??;
+        let mut backend = OnnxBackend::load(&manifest, &OnnxOptions::default())?;
+        for &film in films.keys() {
+            let Ok(bytes) = std::fs::read(folder.join(format!("{film}.jpg"))) else { continue };
+            let Ok(picture) = decode(&bytes, &DecodeLimits::default()) else { continue };
+            let pixels = preprocess(&picture, manifest.input())?;
+            let batch = PixelBatch::new(manifest.input(), vec![&pixels]).ok_or("the picture has another size")?;
+            for embedding in backend.embed(&batch)? {
+                let embedding = embedding?;
+                let scaled = embedding.as_slice().iter().map(|value| value * weight.sqrt());
+                parts.entry(film).or_default().extend(scaled);
+            }
         }
     }
-    Ok(posters)
+    let fused = parts.into_iter().map(|(film, vector)| Ok((film, Embedding::unit(vector)?)));
+    fused.collect()
 }

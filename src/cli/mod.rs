@@ -10,6 +10,7 @@ mod export;
 mod health;
 mod import;
 mod keys;
+mod models;
 mod output;
 mod receipt;
 mod runtime;
@@ -81,6 +82,9 @@ enum Command {
     /// Check receipts of erasure
     #[command(subcommand)]
     Receipt(receipt::Receipt),
+    /// List, check, measure and add models that look at pictures
+    #[command(subcommand)]
+    Models(models::Models),
     /// Check or show the settings
     #[command(subcommand)]
     Config(config::Config),
@@ -137,6 +141,7 @@ pub fn run() -> ExitCode {
         Command::Store(store) => store.run(&common),
         Command::Keys(keys) => keys.run(&common),
         Command::Receipt(receipt) => receipt.run(&common),
+        Command::Models(models) => models.run(&common),
         Command::Config(config) => config.run(&common),
         Command::Runtime(runtime) => runtime.run(&common),
         Command::Health(health) => health.run(&common),

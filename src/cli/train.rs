@@ -3,9 +3,11 @@
 //! First the weights are fitted to all but the end of the log and compared on that end with those that run now; then
 //! they are fitted to the whole log, and that is what is written.
 
+mod projection;
+
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::evaluate::{Bars, Catalogue, LearningArg, TableArgs, aim_name, horizons, share, stored, writable};
 use super::output::{line, note};
@@ -25,7 +27,10 @@ const ARRIVALS: f64 = 0.02;
 ///
 /// Without --log the engagements of the data folder are the log; no server may have it open.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Train {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// Table to learn from
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -57,8 +62,17 @@ pub(super) struct Train {
     out: PathBuf,
 }
 
+/// What else a log teaches.
+#[derive(Debug, Subcommand)]
+enum Other {
+    Projection(projection::TrainProjection),
+}
+
 impl Train {
     pub(super) fn run(self, common: &Common) -> Result<(), CliError> {
+        if let Some(Other::Projection(projection)) = &self.other {
+            return projection.run(common);
+        }
         let settings = common.quiet_settings()?;
         start_logging(&settings)?;
         writable(&self.out)?;

@@ -23,7 +23,7 @@ use parking_lot::RwLock;
 pub use co_visitation::{CoVisitation, CoVisitationScratch};
 pub use preference::{
     AlsOptions, ColdMap, Example, Interactions, ItemFeatures, Liked, Penalty, Preference, PreferenceOptions,
-    PreferenceScratch, Signal, Taste, Trained, TrainingReport, train,
+    PreferenceScratch, Signal, Taste, Trained, TrainingReport, eigen, train,
 };
 pub use session_knn::{SessionKnn, SessionKnnScratch, SessionVote};
 pub use transitions::{TransitionCounts, TransitionScratch, Transitions};

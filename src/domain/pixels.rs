@@ -27,6 +27,11 @@ impl Pixels {
         self.height
     }
 
+    /// The bytes themselves, unless there are clones that have them too.
+    pub fn into_rgb(self) -> Option<Vec<u8>> {
+        Arc::into_inner(self.rgb)
+    }
+
     /// `height × width × 3` bytes.
     pub fn rgb(&self) -> &[u8] {
         &self.rgb

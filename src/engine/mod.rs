@@ -124,6 +124,7 @@ impl Engine {
             decoders: Arc::new(Semaphore::new(options.decode_threads)),
             capacity: options.decode_threads + options.decode_queue,
             known: KnownPictures::new(options.known_pictures_bytes),
+            spare: Arc::default(),
         };
         let applier = Applier::after(store.last_sequence());
         let kept = Kept::new(included, store.erasures(), clock.now());

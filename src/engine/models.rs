@@ -510,6 +510,10 @@ fn manifest_refusal(error: &ManifestError) -> String {
         ManifestError::Syntax(_) => {
             "its manifest is no TOML, or a key is missing, unknown or of the wrong type; the log says more".to_owned()
         }
-        ManifestError::Value { .. } => error.to_string(),
+        // The names in these are those of the manifest and of the model, which whoever asks has written.
+        ManifestError::Value { .. }
+        | ManifestError::File { .. }
+        | ManifestError::Weights { .. }
+        | ManifestError::Projection { .. } => error.to_string(),
     }
 }

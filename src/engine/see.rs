@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 use rustc_hash::FxHasher;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -64,6 +65,8 @@ pub(super) struct Eyes {
     pub(super) capacity: usize,
     /// Pictures of items that were looked at of late.
     pub(super) known: KnownPictures,
+    /// Memory for frames.
+    pub(super) spare: Arc<Spare>,
 }
 
 /// A frame that was looked at.
@@ -127,19 +130,20 @@ impl Eyes {
         // All at once; whether a frame repeats its predecessor is known once both are decoded. Only the first one's
         // predecessor is there already, and a single frame is the common case.
         let decoded = try_join_all(frames.iter().enumerate().map(|(n, frame)| {
-            let before = before.as_ref().filter(|_| n == 0).and_then(|b| b.embedded.clone());
+            let before = before.clone().filter(|_| n == 0);
             self.decode_frame(gallery, frame.bytes.clone(), n, before)
         }))
         .await?;
         let mut before = before;
         let mut sights = Vec::with_capacity(decoded.len());
         for frame in decoded {
-            let mut motion = Motion::default();
-            let mut repeats = false;
-            if let Some(before) = &before {
-                motion = vision::motion(&before.last, &frame.thumb);
-                repeats = before.embedded.as_ref().is_some_and(|embedded| self.is_repeat(embedded, &frame.thumb));
-            }
+            let motion = match (frame.motion, &before) {
+                (Some(motion), _) => motion,
+                (None, Some(before)) => vision::motion(&before.last, &frame.thumb),
+                (None, None) => Motion::default(),
+            };
+            let embedded_before = before.as_ref().and_then(|before| before.embedded.as_ref());
+            let repeats = embedded_before.is_some_and(|embedded| self.is_repeat(embedded, &frame.thumb));
             let embedded = match before {
                 Some(before) if repeats => before.embedded,
                 Some(_) | None => Some(frame.thumb.clone()),
@@ -185,21 +189,23 @@ impl Eyes {
         gallery: &Gallery,
         bytes: Bytes,
         number: usize,
-        embedded_before: Option<LumaThumb>,
+        before: Option<Before>,
     ) -> Result<DecodedFrame<'_>, EngineError> {
         let threshold = self.near_duplicate_difference;
         let admitted = self.admit()?;
         let (file, sizes) = (bytes.clone(), gallery.ensemble.inputs());
-        let (upload, thumb, inputs) = self
-            .decode(bytes, &format!("frame[{number}]"), move |pixels, decoding| {
-                let thumb = vision::luma_thumb(&pixels);
+        let (upload, thumb, motion, inputs) = self
+            .decode(bytes, &format!("frame[{number}]"), Some(Arc::clone(&self.spare)), move |pixels, decoding| {
+                let thumb = vision::luma_thumb(pixels);
+                let motion = before.as_ref().map(|before| vision::motion(&before.last, &thumb));
+                let embedded_before = before.and_then(|before| before.embedded);
                 let repeats = embedded_before.is_some_and(|before| is_repeat(&before, &thumb, threshold));
-                let inputs = if repeats { None } else { Some(decoding.inputs(&pixels, &sizes)?) };
+                let inputs = if repeats { None } else { Some(decoding.inputs(pixels, &sizes)?) };
                 let upload = Upload { hash: hash_of(&file), width: pixels.width(), height: pixels.height() };
-                Ok((upload, thumb, inputs))
+                Ok((upload, thumb, motion, inputs))
             })
             .await?;
-        Ok(DecodedFrame { upload, thumb, inputs, admitted })
+        Ok(DecodedFrame { upload, thumb, motion, inputs, admitted })
     }
 
     fn is_repeat(&self, before: &LumaThumb, thumb: &LumaThumb) -> bool {
@@ -225,11 +231,11 @@ impl Eyes {
         let _turn = self.bulk.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
         let (side, sizes) = (self.thumbnail_side, models.iter().map(Embedder::input).collect::<Vec<_>>());
         let (width, height, thumbnail, inputs) = self
-            .decode(bytes, what, move |pixels, decoding| {
-                let jpeg = |side| vision::thumbnail_jpeg(&pixels, side);
+            .decode(bytes, what, None, move |pixels, decoding| {
+                let jpeg = |side| vision::thumbnail_jpeg(pixels, side);
                 let thumbnail = (side > 0).then_some(side).map(jpeg).transpose();
                 let thumbnail = thumbnail.map_err(|e| EngineError::Internal(e.to_string()))?;
-                Ok((pixels.width(), pixels.height(), thumbnail.map(Bytes::from), decoding.inputs(&pixels, &sizes)?))
+                Ok((pixels.width(), pixels.height(), thumbnail.map(Bytes::from), decoding.inputs(pixels, &sizes)?))
             })
             .await?;
         let each = models.iter().zip(inputs).map(|(model, input)| self.embed_patiently(model, input));
@@ -241,7 +247,8 @@ impl Eyes {
     /// Looks at the thumbnail of a picture once more, with these models.
     pub(super) async fn look_again(&self, jpeg: Bytes, models: &[Embedder]) -> Result<Vec<Embedding>, EngineError> {
         let sizes: Vec<InputSize> = models.iter().map(Embedder::input).collect();
-        let inputs = self.decode(jpeg, "thumbnail", move |pixels, decoding| decoding.inputs(&pixels, &sizes)).await?;
+        let inputs =
+            self.decode(jpeg, "thumbnail", None, move |pixels, decoding| decoding.inputs(pixels, &sizes)).await?;
         try_join_all(models.iter().zip(inputs).map(|(model, input)| self.embed_patiently(model, input))).await
     }
 
@@ -265,7 +272,7 @@ impl Eyes {
         self.check_wait(gallery, None)?;
         let _admitted = self.admit()?;
         let sizes = gallery.ensemble.inputs();
-        let inputs = self.decode(bytes, what, move |pixels, decoding| decoding.inputs(&pixels, &sizes)).await?;
+        let inputs = self.decode(bytes, what, None, move |pixels, decoding| decoding.inputs(pixels, &sizes)).await?;
         self.embed(gallery, inputs, Priority::Interactive, None).await
     }
 
@@ -310,19 +317,25 @@ impl Eyes {
         &self,
         bytes: Bytes,
         what: &str,
-        then: impl FnOnce(Pixels, &Decoding) -> Result<T, EngineError> + Send + 'static,
+        spare: Option<Arc<Spare>>,
+        then: impl FnOnce(&Pixels, &Decoding) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| EngineError::ShuttingDown)?;
-        let decoding = Decoding { metrics: self.metrics.clone() };
+        let decoding = Decoding { metrics: self.metrics.clone(), spare };
         let (limits, what): (DecodeLimits, Arc<str>) = (self.limits, what.into());
         // If whoever asks goes before it has begun, it does not begin.
         let span = trace_span!(target: TRACE_TARGET, "decode", bytes = bytes.len());
         AbortOnDropHandle::new(tokio::task::spawn_blocking(move || {
             let (_decoder, _entered) = (decoder, span.entered());
             let timer = decoding.metrics.stage_timer(Stage::Decode);
-            let pixels = vision::decode(&bytes, &limits).map_err(|e| decode_error(&what, &e))?;
+            let buffer = decoding.spare.as_ref().map(|spare| spare.take()).unwrap_or_default();
+            let pixels = vision::decode_into(&bytes, &limits, buffer).map_err(|e| decode_error(&what, &e))?;
             timer.stop();
-            then(pixels, &decoding)
+            let result = then(&pixels, &decoding);
+            if let Some(spare) = &decoding.spare {
+                spare.put(pixels);
+            }
+            result
         }))
         .await
         .map_err(|e| EngineError::Internal(format!("decoding stopped: {e}")))?
@@ -347,6 +360,8 @@ impl Eyes {
 struct DecodedFrame<'a> {
     upload: Upload,
     thumb: LumaThumb,
+    /// Since the frame before, where that was known before this one was decoded.
+    motion: Option<Motion>,
     inputs: Option<Vec<Vec<u8>>>,
     admitted: SemaphorePermit<'a>,
 }
@@ -365,6 +380,33 @@ fn is_repeat(before: &LumaThumb, thumb: &LumaThumb, threshold: f32) -> bool {
 /// What a blocking thread needs to make model input.
 struct Decoding {
     metrics: Metrics,
+    /// Where memory for pixels comes from and goes to, if it is shared.
+    spare: Option<Arc<Spare>>,
+}
+
+/// Memory for the pixels of frames, from one frame to the next: new memory has to be cleared and mapped, which costs as much as
+/// the fingerprint. Frames are shown to nobody, so that nothing of one can be seen in another.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Mutex<Vec<Vec<u8>>>);
+
+impl Spare {
+    /// At most so many buffers…
+    const BUFFERS: usize = 4;
+    /// …each of at most so many bytes, which frames of 1080 lines need, are kept.
+    const BYTES: usize = 8 << 20;
+
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().pop().unwrap_or_default()
+    }
+
+    fn put(&self, pixels: Pixels) {
+        let mut kept = self.0.lock();
+        if let Some(buffer) = pixels.into_rgb().filter(|buffer| buffer.capacity() <= Self::BYTES)
+            && kept.len() < Self::BUFFERS
+        {
+            kept.push(buffer);
+        }
+    }
 }
 
 impl Decoding {

@@ -8,6 +8,11 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     finish(ring::digest::digest(&ring::digest::SHA256, bytes))
 }
 
+/// The SHA-256 of `bytes` in hexadecimal digits, as manifests have it.
+pub fn sha256_hex(bytes: &[u8]) -> String {
+    hex(&sha256(bytes))
+}
+
 /// The SHA-256 of all that `reader` gives.
 pub(super) fn sha256_of(mut reader: impl Read) -> io::Result<[u8; 32]> {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);

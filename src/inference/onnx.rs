@@ -1,6 +1,7 @@
 //! How does an ONNX model run? One session of ONNX Runtime, checked against its manifest when it is loaded.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ort::session::{Session, builder::SessionBuilder};
 use ort::value::{TensorElementType, TensorRef, ValueType};
@@ -10,6 +11,7 @@ use super::batch;
 use super::binding::{Bindings, Memory};
 use super::embedder::InferenceError;
 use super::manifest::{ElementType, Manifest};
+use super::projection::LinearMap;
 use super::provider::{Provider, ProviderOutcome, ProviderReport};
 use super::runtime;
 use super::tensor::{TensorBuffer, TensorWriter};
@@ -21,7 +23,9 @@ pub struct OnnxBackend {
     session: Session,
     input_name: String,
     output_name: String,
+    /// Numbers of the model's output for a picture.
     dims: usize,
+    projection: Option<Arc<LinearMap>>,
     /// Models are sometimes exported for one batch size only; smaller batches are then filled up with zeros.
     fixed_batch: Option<usize>,
     writer: TensorWriter,
@@ -129,7 +133,8 @@ impl OnnxBackend {
             session,
             input_name: manifest.input_name().to_owned(),
             output_name: manifest.output_name().to_owned(),
-            dims: manifest.dims(),
+            dims: manifest.model_dims(),
+            projection: manifest.projection().cloned(),
             fixed_batch,
             buffer: writer.buffer(),
             writer,
@@ -181,11 +186,19 @@ impl OnnxBackend {
         let count = self.buckets.map_or(pictures.len(), |max_batch| batch::bucket(pictures.len(), max_batch));
         let batch = self.fixed_batch.unwrap_or(count);
         let (dims, expected) = (self.dims, batch * self.dims);
+        let projection = self.projection.as_deref();
         let read = |values: &[f32]| {
             if values.len() != expected {
                 return Err(BackendError::Output { expected, got: values.len() });
             }
-            Ok(values.chunks_exact(dims).take(pictures.len()).map(|row| Embedding::unit(row.to_vec())).collect())
+            let embedding = |row: &[f32]| {
+                let embedding = Embedding::unit(row.to_vec())?;
+                match projection {
+                    Some(map) => map.apply(&embedding),
+                    None => Ok(embedding),
+                }
+            };
+            Ok(values.chunks_exact(dims).take(pictures.len()).map(embedding).collect())
         };
         if let Some(bindings) = &mut self.bindings {
             let names = (self.input_name.as_str(), self.output_name.as_str());
@@ -325,7 +338,7 @@ fn check_signature(session: &Session, manifest: &Manifest) -> Result<Option<usiz
         return Err(format!("it has no output `{}`; there are {names:?}", manifest.output_name()));
     };
     let output_shape = tensor_shape(output.dtype(), TensorElementType::Float32, "output")?;
-    let dims = manifest.dims() as i64;
+    let dims = manifest.model_dims() as i64;
     // The other sides may be 1, as a pooling layer leaves them: N × 320 × 1 × 1.
     let per_picture: Option<i64> = output_shape
         .iter()

@@ -182,7 +182,7 @@ impl Registry {
 
     /// The models of the folder in the order of their names, each checked as far as that can be done without running it. Blocks.
     pub fn list(&self) -> Vec<Described> {
-        list(&self.folder)
+        models_in(&self.folder)
     }
 
     fn change(&self, change: impl FnOnce(&mut Note)) -> Result<(), RegistryError> {
@@ -203,7 +203,7 @@ impl Registry {
 }
 
 /// The models of `folder` in the order of their names, the built-in ones among them.
-pub(crate) fn list(folder: &Path) -> Vec<Described> {
+pub fn models_in(folder: &Path) -> Vec<Described> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         .map(|entry| entry.path())
@@ -214,11 +214,11 @@ pub(crate) fn list(folder: &Path) -> Vec<Described> {
     names.sort_unstable();
     names.dedup();
     names.truncate(MAX_LISTED);
-    names.into_iter().map(|name| Described { manifest: manifest(folder, &name), name }).collect()
+    names.into_iter().map(|name| Described { manifest: model_named(folder, &name), name }).collect()
 }
 
 /// The model of this name in `folder`; a built-in one needs no folder.
-pub(crate) fn manifest(folder: &Path, name: &str) -> Result<Manifest, ManifestError> {
+pub fn model_named(folder: &Path, name: &str) -> Result<Manifest, ManifestError> {
     super::manifest::check_name(name)?;
     let file = folder.join(format!("{name}.toml"));
     if file.exists() {
@@ -231,7 +231,7 @@ fn start(folder: &Path, options: &EmbedderOptions, choices: &[Choice]) -> Result
     let mut models = Vec::with_capacity(choices.len());
     for Choice { name, weight } in choices {
         let manifest =
-            manifest(folder, name).map_err(|source| RegistryError::Manifest { name: name.clone(), source })?;
+            model_named(folder, name).map_err(|source| RegistryError::Manifest { name: name.clone(), source })?;
         models.push((Embedder::start(manifest, options.clone())?, *weight));
     }
     let ensemble = Ensemble::new(models)?;

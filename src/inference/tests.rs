@@ -173,7 +173,7 @@ fn a_device_agrees_with_the_processor() {
 async fn many_callers_share_the_workers() {
     load_runtime();
     let manifest = Manifest::builtin().unwrap();
-    let options = EmbedderOptions { workers: 2, max_batch: 4, ..Default::default() };
+    let options = EmbedderOptions { workers: 2, max_batch: Some(4), ..Default::default() };
     let embedder = Embedder::start(manifest.clone(), options).unwrap();
     assert_eq!(embedder.model_id(), manifest.model_id());
     assert_eq!((embedder.dims(), embedder.input()), (320, manifest.input()));

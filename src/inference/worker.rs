@@ -80,7 +80,7 @@ impl Queue {
         Self {
             input,
             capacity: options.queue_capacity,
-            max_batch: options.max_batch,
+            max_batch: options.largest_batch(input),
             patience: options.bulk_patience,
             state: Mutex::new(state),
             arrived: Condvar::new(),

@@ -50,7 +50,7 @@ impl Bench {
         let (arrived_sender, arrived) = unbounded();
         let (orders, orders_receiver) = unbounded();
         let spec = ModelSpec { model_id: "gated@0".to_owned(), input: INPUT, dims: 2 };
-        let options = EmbedderOptions { queue_capacity, max_batch, workers: 1, ..Default::default() };
+        let options = EmbedderOptions { queue_capacity, max_batch: Some(max_batch), workers: 1, ..Default::default() };
         let backend = Gated { arrived: arrived_sender, orders: orders_receiver };
         let embedder = Embedder::with_backends(spec, vec![Box::new(backend)], &options).unwrap();
         Self { embedder, arrived, orders }
@@ -223,7 +223,17 @@ fn settings_that_make_no_sense_are_refused() {
     let spec = ModelSpec { model_id: "none@0".to_owned(), input: INPUT, dims: 2 };
     let refused = Embedder::with_backends(spec.clone(), Vec::new(), &EmbedderOptions::default());
     assert!(matches!(refused, Err(InferenceError::Setting { setting: "workers" })));
-    let options = EmbedderOptions { max_batch: 0, ..Default::default() };
+    let options = EmbedderOptions { max_batch: Some(0), ..Default::default() };
     let refused = Embedder::with_backends(spec, Vec::new(), &options);
     assert!(matches!(refused, Err(InferenceError::Setting { setting: "max_batch" })));
+}
+
+#[test]
+fn a_batch_suits_the_size_of_the_pictures_unless_it_is_set() {
+    let of = |side: u32, max_batch| {
+        let input = InputSize { width: side, height: side, fit: Fit::Stretch };
+        EmbedderOptions { max_batch, ..Default::default() }.largest_batch(input)
+    };
+    assert_eq!([160, 192, 224, 96, 1, 4096].map(|side| of(side, None)), [4, 2, 2, 8, 8, 1]);
+    assert_eq!(of(224, Some(5)), 5);
 }

@@ -28,6 +28,13 @@ use crate::domain::Pixels;
 /// or look like a fault of ours, so it is caught here, where nothing but the half-made picture can be left
 /// behind, and becomes [`DecodeError::Corrupt`] with the detail [`DECODER_PANICKED`].
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Pixels, DecodeError> {
+    decode_into(bytes, limits, Vec::new())
+}
+
+/// The same into memory that is there already, which is cheaper than new memory for each frame.
+///
+/// Where a decoder leaves something out, what was there may show through: not for pictures that others get to see.
+pub fn decode_into(bytes: &[u8], limits: &DecodeLimits, buffer: Vec<u8>) -> Result<Pixels, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -40,7 +47,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<Pixels, DecodeError
     if !outline.complete {
         return Err(DecodeError::Truncated);
     }
-    catch_unwind(AssertUnwindSafe(|| decode_with_library(format, bytes, limits)))
+    catch_unwind(AssertUnwindSafe(|| decode_with_library(format, bytes, limits, buffer)))
         .unwrap_or(Err(DecodeError::Corrupt { detail: DECODER_PANICKED.into() }))
 }
 
@@ -138,30 +145,40 @@ pub enum DecodeError {
 /// The detail of [`DecodeError::Corrupt`] when a decoder panicked. Worth reporting to its authors.
 pub const DECODER_PANICKED: &str = "the decoder panicked";
 
-fn decode_with_library(format: Format, bytes: &[u8], limits: &DecodeLimits) -> Result<Pixels, DecodeError> {
+fn decode_with_library(
+    format: Format,
+    bytes: &[u8],
+    limits: &DecodeLimits,
+    buffer: Vec<u8>,
+) -> Result<Pixels, DecodeError> {
     let reader = Cursor::new(bytes);
     let mut strict = Limits::no_limits();
     strict.max_image_width = Some(limits.max_side);
     strict.max_image_height = Some(limits.max_side);
     strict.max_alloc = Some(limits.max_alloc_bytes);
     match format {
-        Format::Jpeg => upright_rgb(JpegDecoder::new(reader).map_err(error_of)?, strict, limits),
+        Format::Jpeg => upright_rgb(JpegDecoder::new(reader).map_err(error_of)?, strict, limits, buffer),
         Format::Png => {
             // What the PNG decoder counts is metadata (a compressed colour profile), never pixels.
             let mut metadata = strict.clone();
             metadata.max_alloc = Some(MAX_PNG_METADATA_BYTES.min(limits.max_alloc_bytes));
-            upright_rgb(PngDecoder::with_limits(reader, metadata).map_err(error_of)?, strict, limits)
+            upright_rgb(PngDecoder::with_limits(reader, metadata).map_err(error_of)?, strict, limits, buffer)
         }
-        Format::WebP => upright_rgb(WebPDecoder::new(reader).map_err(error_of)?, strict, limits),
-        Format::Gif => upright_rgb(GifDecoder::new(reader).map_err(error_of)?, strict, limits),
-        Format::Bmp => upright_rgb(UnlessInvisible(BmpDecoder::new(reader).map_err(error_of)?), strict, limits),
+        Format::WebP => upright_rgb(WebPDecoder::new(reader).map_err(error_of)?, strict, limits, buffer),
+        Format::Gif => upright_rgb(GifDecoder::new(reader).map_err(error_of)?, strict, limits, buffer),
+        Format::Bmp => upright_rgb(UnlessInvisible(BmpDecoder::new(reader).map_err(error_of)?), strict, limits, buffer),
     }
 }
 
 /// A compressed colour profile may unpack to this much; real ones have up to a megabyte or two.
 const MAX_PNG_METADATA_BYTES: u64 = 32_000_000;
 
-fn upright_rgb(mut decoder: impl ImageDecoder, strict: Limits, limits: &DecodeLimits) -> Result<Pixels, DecodeError> {
+fn upright_rgb(
+    mut decoder: impl ImageDecoder,
+    strict: Limits,
+    limits: &DecodeLimits,
+    buffer: Vec<u8>,
+) -> Result<Pixels, DecodeError> {
     let (width, height) = decoder.dimensions();
     let layout = decoder.color_type();
     // Unreadable metadata is no reason to refuse a picture.
@@ -177,7 +194,8 @@ fn upright_rgb(mut decoder: impl ImageDecoder, strict: Limits, limits: &DecodeLi
         height,
         bound: Bound::Memory,
     })?;
-    let mut samples = vec![0; length];
+    let mut samples = buffer;
+    samples.resize(length, 0);
     decoder.read_image(&mut samples).map_err(error_of)?;
     let rgb = to_rgb8(layout, samples).ok_or(DecodeError::UnsupportedFormat { detected: None })?;
     let mut image = DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, rgb).ok_or_else(too_few_pixels)?);

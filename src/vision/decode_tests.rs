@@ -9,7 +9,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, Frame, ImageFormat, RgbImage};
 use proptest::prelude::*;
 
-use super::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode};
+use super::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode, decode_into};
 use crate::domain::Pixels;
 
 const WIDTH: u32 = 96;
@@ -270,6 +270,17 @@ fn never_panics(bytes: &[u8]) -> Result<(), TestCaseError> {
         prop_assert_ne!(error, DecodeError::Corrupt { detail: DECODER_PANICKED.into() });
     }
     Ok(())
+}
+
+#[test]
+fn nothing_of_what_memory_held_before_is_left() {
+    let limits = DecodeLimits::default();
+    for (name, bytes) in good_files() {
+        let fresh = decode(&bytes, &limits).unwrap();
+        for used in [vec![7; 10], vec![7; 3 * (WIDTH * HEIGHT) as usize], vec![7; 1 << 20]] {
+            assert!(decode_into(&bytes, &limits, used).unwrap() == fresh, "{name}");
+        }
+    }
 }
 
 proptest! {

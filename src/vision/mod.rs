@@ -19,7 +19,7 @@ mod outline;
 mod preprocess;
 mod thumbnail;
 
-pub use decode::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode};
+pub use decode::{Bound, DECODER_PANICKED, DecodeError, DecodeLimits, decode, decode_into};
 pub use fingerprint::{NEAR_DUPLICATE_DIFFERENCE, difference, luma_thumb, near_duplicate};
 pub use motion::motion;
 pub use preprocess::{PreprocessError, Preprocessor, preprocess};

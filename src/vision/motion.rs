@@ -2,12 +2,14 @@
 //!
 //! Works on the 32 × 32 fingerprints, so neither frame need be at hand, and one comparison costs some microseconds.
 
+use std::sync::LazyLock;
+
 use crate::domain::{LUMA_SIDE, LumaThumb, Motion};
 
 /// Compares two frames: the shift that explains most, what it leaves unexplained, and whether that is a cut.
 ///
-/// The shift is found by trying all of up to a quarter of the picture (block matching with the picture as the one block) and
-/// refined to a fraction of a cell. A cut is what leaves few cells as they were but for overall brightness (things that pass
+/// The shift is the best of all of up to a quarter of the picture (block matching with the picture as the one block), refined to a
+/// fraction of a cell; most are given up after a few rows. A cut is what leaves few cells as they were but for overall brightness (things that pass
 /// before a still camera leave many), no edges where there were some, neither in place nor after the shift (a pan keeps them), and
 /// no part that can be found again near by (a zoom keeps those).
 pub fn motion(previous: &LumaThumb, current: &LumaThumb) -> Motion {
@@ -56,18 +58,30 @@ struct Shift {
     dy: i32,
 }
 
+impl Shift {
+    /// Cells that it goes to the side and up or down.
+    fn length(self) -> i32 {
+        self.dx.abs() + self.dy.abs()
+    }
+}
+
 /// The shift that leaves the least energy; of equal ones the shortest.
 fn best_shift(previous: &Cells, current: &Cells) -> Shift {
     // As much as a shift by one more cell must gain.
     const COST_A_CELL: f32 = 0.0005;
+    // The shortest first: what moves little is nearly found at once, and the others need not be added up to their end.
+    static SHIFTS: LazyLock<Vec<Shift>> = LazyLock::new(|| {
+        let range = -MAX_SHIFT..=MAX_SHIFT;
+        let mut shifts: Vec<Shift> =
+            range.clone().flat_map(|dy| range.clone().map(move |dx| Shift { dx, dy })).collect();
+        shifts.sort_by_key(|shift| shift.length());
+        shifts
+    });
     let (mut best, mut best_cost) = (Shift { dx: 0, dy: 0 }, f32::MAX);
-    for dy in -MAX_SHIFT..=MAX_SHIFT {
-        for dx in -MAX_SHIFT..=MAX_SHIFT {
-            let shift = Shift { dx, dy };
-            let cost = energy_at(previous, current, shift) + COST_A_CELL * (dx.abs() + dy.abs()) as f32;
-            if cost < best_cost {
-                (best, best_cost) = (shift, cost);
-            }
+    for &shift in &*SHIFTS {
+        let length_cost = COST_A_CELL * shift.length() as f32;
+        if let Some(energy) = energy_below(previous, current, shift, best_cost - length_cost) {
+            (best, best_cost) = (shift, energy + length_cost);
         }
     }
     best
@@ -75,12 +89,21 @@ fn best_shift(previous: &Cells, current: &Cells) -> Shift {
 
 /// The mean absolute difference, 0 to 1, where the shifted previous picture and the current one overlap.
 fn energy_at(previous: &Cells, current: &Cells, shift: Shift) -> f32 {
-    let (mut sum, mut cells) = (0_u32, 0);
+    energy_below(previous, current, shift, f32::MAX).unwrap_or(1.0)
+}
+
+/// The same, if it is below `limit`; rows are added up only until that is out of the question.
+fn energy_below(previous: &Cells, current: &Cells, shift: Shift, limit: f32) -> Option<f32> {
+    let cells = (LUMA_SIDE - shift.dx.unsigned_abs() as usize) * (LUMA_SIDE - shift.dy.unsigned_abs() as usize);
+    let whole = (cells * 255) as f32;
+    let mut sum = 0_u32;
     for (before, after) in overlapping_rows(previous, current, shift) {
         sum += before.iter().zip(after).map(|(&a, &b)| u32::from(a.abs_diff(b))).sum::<u32>();
-        cells += before.len();
+        if sum as f32 >= limit * whole {
+            return None;
+        }
     }
-    sum as f32 / (cells.max(1) * 255) as f32
+    Some(sum as f32 / whole)
 }
 
 /// The rows of both pictures that show the same after the shift, cut to the columns that do.
@@ -240,6 +263,24 @@ mod tests {
         let moved = motion(&black, &white);
         assert_eq!((moved.energy, moved.dx, moved.dy, moved.cut), (1.0, 0.0, 0.0, false));
         assert!(motion(&black, &thumb(|x, y| scene(x, y, 0))).cut);
+    }
+
+    #[test]
+    fn giving_up_early_finds_what_trying_all_finds() {
+        let before = thumb(|x, y| scene(x, y, 0));
+        for seed in 0..40 {
+            let (dx, dy) = (f64::from(seed % 9) - 4.3, f64::from(seed / 5) - 3.6);
+            let noise = |x: f64, y: f64| scene(9.0 * x, 9.0 * y, seed) / f64::from(4 + seed);
+            let after = thumb(|x, y| scene(x - dx, y - dy, seed / 30) + noise(x, y));
+            let (before, after) = (&*before.0, &*after.0);
+            let cost =
+                |dx: i32, dy: i32| energy_at(before, after, Shift { dx, dy }) + 0.0005 * (dx.abs() + dy.abs()) as f32;
+            let range = -MAX_SHIFT..=MAX_SHIFT;
+            let all = range.clone().flat_map(|dy| range.clone().map(move |dx| (dx, dy)));
+            let least = all.map(|(dx, dy)| cost(dx, dy)).fold(f32::MAX, f32::min);
+            let found = best_shift(before, after);
+            assert!(cost(found.dx, found.dy) <= least + 1e-6, "{seed}: {found:?}");
+        }
     }
 
     proptest! {

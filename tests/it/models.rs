@@ -247,7 +247,7 @@ fn models_that_cannot_be_used_are_refused_with_the_reason_and_those_in_use_stay(
             ("linked", "outside the folder"),
             ("hash", "SHA-256"),
             ("broken", "SHA-256"),
-            ("without", "cannot run it"),
+            ("without", "does not name under `external_data`"),
             ("syntax", "no TOML"),
             ("nowhere", "no such model"),
             ("../blocks-4", "`name` must have"),

@@ -122,6 +122,30 @@ impl Catalogue {
         self.index_looks()
     }
 
+    /// Takes in how one model sees the pictures of a server's items.
+    pub(in crate::cli) fn take_over_looks(
+        &mut self,
+        store: &Store,
+        numbers: &mut ItemNumbers,
+        model_id: &str,
+    ) -> Result<(), CliError> {
+        store.for_each_item(|record| {
+            let no = numbers.number(record.item.id.as_str());
+            let looks = record.images.into_iter().flat_map(|image| image.embeddings);
+            let looks: Vec<Embedding> = looks.filter(|(model, _)| model == model_id).map(|(_, look)| look).collect();
+            if !looks.is_empty() {
+                self.looks.insert(no, looks);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(())
+    }
+
+    /// How the model sees an item's first picture.
+    pub(in crate::cli) fn look(&self, item: ItemNo) -> Option<&Embedding> {
+        self.looks.get(&item)?.first()
+    }
+
     fn index_looks(&mut self) -> Result<(), CliError> {
         let failed = |error: index::IndexError| CliError::Failed(format!("the pictures cannot be indexed: {error}"));
         let Some(dims) = self.looks.values().flatten().next().map(Embedding::dims) else { return Ok(()) };

@@ -60,8 +60,8 @@ pub(super) fn rotate(rows: &mut [f32], dims: usize, matrix: &[f32]) {
     });
 }
 
-/// Eigenvalues of a symmetric matrix, the largest first, and its eigenvectors as the columns of a matrix, by Jacobi's method.
-pub(super) fn eigen(symmetric: &mut [f64], dims: usize) -> (Vec<f64>, Vec<f32>) {
+/// Eigenvalues of a symmetric matrix, the largest first (those below zero as zero), and its eigenvectors as the columns of a matrix, by Jacobi's method.
+pub fn eigen(symmetric: &mut [f64], dims: usize) -> (Vec<f64>, Vec<f32>) {
     let a = symmetric;
     // Transposed: row k is eigenvector k.
     let mut vectors = vec![0.0_f64; dims * dims];

@@ -28,6 +28,7 @@ pub use als::{AlsOptions, Interactions, Penalty, Trained, train};
 pub use cold_start::{ColdMap, Example, ItemFeatures};
 pub use confidence::Signal;
 pub use histories::{Liked, Taste};
+pub use linear::eigen;
 pub use training::TrainingReport;
 
 use self::histories::{Histories, HistoryLimits};

@@ -25,7 +25,7 @@ fn eyes(max_wait: Duration) -> (Eyes, Gallery, Arc<AtomicUsize>) {
     let looked = Arc::new(AtomicUsize::new(0));
     let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
     let spec = ModelSpec { model_id: "slow@0".into(), input, dims: 2 };
-    let options = EmbedderOptions { workers: 1, ..EmbedderOptions::default() };
+    let options = EmbedderOptions { workers: 1, max_batch: Some(1), ..EmbedderOptions::default() };
     let embedder = Embedder::with_backends(spec, vec![Box::new(Slow(looked.clone()))], &options).unwrap();
     let eyes = Eyes {
         limits: DecodeLimits::default(),
@@ -40,6 +40,7 @@ fn eyes(max_wait: Duration) -> (Eyes, Gallery, Arc<AtomicUsize>) {
         decoders: Arc::new(Semaphore::new(1)),
         capacity: 8,
         known: KnownPictures::new(1 << 20),
+        spare: Arc::default(),
     };
     let gallery = Gallery::new(1, Ensemble::of(embedder).unwrap(), index::open(&IndexSettings::new(2)).unwrap());
     (eyes, gallery, looked)

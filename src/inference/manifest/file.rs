@@ -1,6 +1,7 @@
 //! What may stand in a manifest? The TOML as it is written, and what it must satisfy.
 
 use std::path::{Component, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -55,6 +56,7 @@ struct InputTable {
 struct OutputTable {
     name: String,
     dims: usize,
+    projection: Option<ExternalTable>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -77,6 +79,13 @@ impl ManifestFile {
             Ok(ExternalFile { file: inside(table.file)?, sha256: digest("external_data.sha256", &table.sha256)? })
         });
         let external = external.collect::<Result<Vec<_>, ManifestError>>()?;
+        let projection = self.output.projection.map(|table| {
+            Ok::<_, ManifestError>(ExternalFile {
+                file: inside(table.file)?,
+                sha256: digest("output.projection.sha256", &table.sha256)?,
+            })
+        });
+        let projection: Option<ExternalFile> = projection.transpose()?;
         let input = self.input.size()?;
         let (mean, std) = self.input.normalisation()?;
         if !(1..=MAX_DIMS).contains(&self.output.dims) {
@@ -98,8 +107,12 @@ impl ManifestFile {
             mean,
             std,
             output_name: self.output.name,
-            dims: self.output.dims,
+            model_dims: self.output.dims,
+            projection_file: projection,
+            projection: None,
+            toml: String::new().into(),
             model_id: String::new(),
+            about: Arc::default(),
             model: ModelBytes::Builtin(&[]),
         };
         manifest.model_id = model_id(&manifest);
@@ -183,8 +196,12 @@ fn model_id(manifest: &Manifest) -> String {
         m.mean,
         m.std,
         m.output_name,
-        m.dims
+        m.model_dims
     );
-    let how = m.external.iter().fold(how, |how, external| format!("{how} {}", hex(&external.sha256)));
+    let how = m
+        .external
+        .iter()
+        .chain(&m.projection_file)
+        .fold(how, |how, external| format!("{how} {}", hex(&external.sha256)));
     format!("{}@{}", m.name, &hex(&sha256(how.as_bytes()))[..8])
 }

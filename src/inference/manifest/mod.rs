@@ -23,6 +23,10 @@
 //! name = "embedding"
 //! dims = 512
 //!
+//! [output.projection]                  # optional: what `upnext train projection` learned; see `LinearMap`
+//! file = "squeezenet.npy"
+//! sha256 = "…"
+//!
 //! [[external_data]]                    # for each file of weights that the model keeps beside it
 //! file = "squeezenet.weights"          # as the model names it
 //! sha256 = "…"
@@ -30,6 +34,7 @@
 //!
 //! Unknown keys are refused, so that a typing error cannot turn normalisation off.
 
+mod draft;
 mod file;
 
 use std::path::{Path, PathBuf};
@@ -37,9 +42,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+pub use self::draft::{Draft, DraftError};
 use self::file::ManifestFile;
 pub(super) use self::file::check_name;
 use super::checksum::{hex, sha256};
+use super::onnx_file::{OnnxFile, OnnxFileError};
+use super::projection::LinearMap;
 use crate::domain::InputSize;
 
 /// ONNX files are protobuf messages, which end at 2 GiB.
@@ -75,8 +83,15 @@ pub struct Manifest {
     mean: [f32; 3],
     std: [f32; 3],
     output_name: String,
-    dims: usize,
+    /// Numbers of the model's output.
+    model_dims: usize,
+    projection_file: Option<ExternalFile>,
+    projection: Option<Arc<LinearMap>>,
+    /// As it was read.
+    toml: Arc<str>,
     model_id: String,
+    /// What the file says of itself.
+    about: Arc<OnnxFile>,
     model: ModelBytes,
 }
 
@@ -143,7 +158,7 @@ pub enum ManifestError {
         reason: String,
     },
     /// The model lies outside the folder of models.
-    #[error("the model {path} lies outside its folder")]
+    #[error("{path} lies outside the folder of the models")]
     Escape {
         /// As the manifest has it.
         path: PathBuf,
@@ -157,6 +172,28 @@ pub enum ManifestError {
         expected: String,
         /// Of the file.
         actual: String,
+    },
+    /// The model's file is none that can be used.
+    #[error("the model {path} {source}")]
+    File {
+        /// The model.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: OnnxFileError,
+    },
+    /// The projection is not one of this model's output.
+    #[error("{path} is no projection of {dims} numbers (a file of numpy, f4, with one column more)")]
+    Projection {
+        /// The file.
+        path: PathBuf,
+        /// Numbers of the model's output.
+        dims: usize,
+    },
+    /// The model has weights in a file that the manifest does not have.
+    #[error("the model keeps weights in {path}, which the manifest does not name under `external_data`")]
+    Weights {
+        /// As the model has it.
+        path: PathBuf,
     },
 }
 
@@ -197,6 +234,7 @@ impl Manifest {
     fn from_program(manifest: &str, model: &'static [u8]) -> Result<Self, ManifestError> {
         let mut manifest = Self::parse_unchecked(manifest)?;
         manifest.check_hash(model)?;
+        manifest.about = manifest.check_file(model)?;
         manifest.model = ModelBytes::Builtin(model);
         Ok(manifest)
     }
@@ -220,6 +258,14 @@ impl Manifest {
             check_hash(&external.file, &external.sha256, &bytes)?;
             manifest.external_bytes.push(bytes.into());
         }
+        manifest.about = manifest.check_file(manifest.model())?;
+        if let Some(ExternalFile { file, sha256 }) = &manifest.projection_file {
+            let bytes = read_inside(models_folder, file)?;
+            check_hash(file, sha256, &bytes)?;
+            let map = LinearMap::read(&bytes).filter(|map| map.from_dims() == manifest.model_dims);
+            let map = map.ok_or_else(|| ManifestError::Projection { path: file.clone(), dims: manifest.model_dims })?;
+            manifest.projection = Some(map.into());
+        }
         Ok(manifest)
     }
 
@@ -239,11 +285,26 @@ impl Manifest {
     /// Everything but the model's bytes.
     fn parse_unchecked(text: &str) -> Result<Self, ManifestError> {
         let file: ManifestFile = toml::from_str(text)?;
-        file.validate()
+        Ok(Self { toml: text.into(), ..file.validate()? })
     }
 
     fn check_hash(&self, model: &[u8]) -> Result<(), ManifestError> {
         check_hash(&self.file, &self.sha256, model)
+    }
+
+    /// What can be told from the file without running it.
+    fn check_file(&self, model: &[u8]) -> Result<Arc<OnnxFile>, ManifestError> {
+        let about = OnnxFile::read(model).map_err(|source| ManifestError::File { path: self.file.clone(), source })?;
+        let named = |path: &Path| self.external.iter().any(|external| external.file == path);
+        match about.external.iter().find(|path| !named(path)) {
+            Some(path) => Err(ManifestError::Weights { path: path.clone() }),
+            None => Ok(Arc::new(about)),
+        }
+    }
+
+    /// What the model's file says of itself.
+    pub fn about(&self) -> &OnnxFile {
+        &self.about
     }
 
     /// The model's name.
@@ -309,12 +370,32 @@ impl Manifest {
 
     /// Dimensions of an embedding.
     pub fn dims(&self) -> usize {
-        self.dims
+        self.projection.as_ref().map_or(self.model_dims, |map| map.dims())
+    }
+
+    /// Numbers of the model's output, before a [`projection`](Self::projection).
+    pub fn model_dims(&self) -> usize {
+        self.model_dims
+    }
+
+    /// What becomes of the model's output, of unit length, before it is an embedding.
+    pub fn projection(&self) -> Option<&Arc<LinearMap>> {
+        self.projection.as_ref()
+    }
+
+    /// The text that this was read from.
+    pub fn toml(&self) -> &str {
+        &self.toml
     }
 
     /// The files of weights beside the model: the names by which it knows them, and what they hold.
     pub fn external_data(&self) -> impl Iterator<Item = (&Path, Arc<[u8]>)> {
         self.external.iter().zip(&self.external_bytes).map(|(external, bytes)| (external.file.as_path(), bytes.clone()))
+    }
+
+    /// The SHA-256 of the ONNX file, in hexadecimal digits.
+    pub fn sha256(&self) -> String {
+        hex(&self.sha256)
     }
 
     /// The ONNX file.
@@ -330,7 +411,7 @@ impl Manifest {
 
 impl std::fmt::Debug for Manifest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Manifest({}, {}×{}, {} dims)", self.model_id, self.input.width, self.input.height, self.dims)
+        write!(f, "Manifest({}, {}×{}, {} dims)", self.model_id, self.input.width, self.input.height, self.dims())
     }
 }
 

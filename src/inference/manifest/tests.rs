@@ -3,7 +3,8 @@
 use super::*;
 use crate::domain::Fit;
 
-const MODEL: &[u8] = b"not really a model";
+/// An ONNX file of operator set 17 with nothing in it.
+const MODEL: &[u8] = b"\x08\x08\x42\x04\x0a\x00\x10\x11\x3a\x00";
 
 /// A folder with a model and the manifest `m.toml`, whose text is `edit`ed before it is written.
 fn folder(edit: impl Fn(String) -> String) -> tempfile::TempDir {
