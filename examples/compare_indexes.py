@@ -1,11 +1,13 @@
 """Vectors to compare neighbour indexes on, and what hnswlib, usearch and faiss make of them.
 
     python compare_indexes.py make DIR COUNT [SPREAD]        1,000 clusters, or 50 of near-duplicates one after the other
+    python compare_indexes.py photos DIR CROPS FOLDER...     what the default model sees in cuts of the pictures of these folders
     python compare_indexes.py measure DIR [hnswlib,usearch,faiss]
 
 `make` writes vectors.f32 and queries.f32 (320 numbers each, little-endian) and truth.u32 (the ten nearest of each query, by
 an exact search). With a SPREAD there are COUNT / 50 vectors in each cluster, at about that distance from its centre, and
-they come cluster by cluster. `cargo run --release --example compare_indexes -- DIR` measures ours on the same files.
+they come cluster by cluster. `photos` takes as many random cuts of each picture (half of it to all of it, half of them mirrored) and
+needs onnxruntime and pillow; one cut in forty becomes a query in place of a vector. `cargo run --release --example compare_indexes -- DIR` measures ours on the same files.
 """
 
 import os
@@ -41,6 +43,44 @@ def make(folder, count, spread):
     vectors.tofile(f"{folder}/vectors.f32")
     queries.tofile(f"{folder}/queries.f32")
     exact.search(queries, 10)[1].astype(np.uint32).tofile(f"{folder}/truth.u32")
+
+
+def photos(folder, crops, sources):
+    import faiss
+    import onnxruntime
+    from pathlib import Path
+    from PIL import Image
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    model = onnxruntime.InferenceSession(str(Path(__file__).parent / "../models/efficientnet-lite0.onnx"), options)
+    files = sorted(file for source in sources for file in Path(source).iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    rng = np.random.default_rng(1)
+
+    def cuts(file):
+        picture = Image.open(file).convert("RGB")
+        for _ in range(crops):
+            share = rng.uniform(0.5, 1.0) ** 0.5
+            width, height = (int(side * share) for side in picture.size)
+            left, top = rng.integers(0, picture.width - width + 1), rng.integers(0, picture.height - height + 1)
+            cut = picture.crop((left, top, left + width, top + height)).resize((160, 160), Image.BILINEAR)
+            yield cut.transpose(Image.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else cut
+
+    rows = []
+    for file in files:
+        batch = np.stack([np.asarray(cut) for cut in cuts(file)])
+        rows.append(model.run(["embedding"], {"image": batch})[0])
+    rows = unit(np.concatenate(rows))
+    asks = np.zeros(len(rows), bool)
+    asks[rng.permutation(len(rows))[: len(rows) // 40]] = True
+    vectors, queries = rows[~asks], rows[asks]
+    os.makedirs(folder, exist_ok=True)
+    exact = faiss.IndexFlatIP(DIMS)
+    exact.add(vectors)
+    vectors.tofile(f"{folder}/vectors.f32")
+    queries.tofile(f"{folder}/queries.f32")
+    exact.search(queries, 10)[1].astype(np.uint32).tofile(f"{folder}/truth.u32")
+    print(f"{len(files)} pictures, {len(vectors)} vectors, {len(queries)} queries")
 
 
 def resident():
@@ -125,5 +165,7 @@ def measure(folder, names):
 if __name__ == "__main__":
     if sys.argv[1] == "make":
         make(sys.argv[2], int(sys.argv[3]), float(sys.argv[4]) if len(sys.argv) > 4 else None)
+    elif sys.argv[1] == "photos":
+        photos(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
     else:
         measure(sys.argv[2], sys.argv[3].split(",") if len(sys.argv) > 3 else list(MAKERS))

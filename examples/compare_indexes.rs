@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! python examples/compare_indexes.py make DIR 100000
-//! cargo run --release --example compare_indexes -- DIR [--kinds graph,flat,hnsw] [--threads 2] [--stream] [--filters] [--inserts]
+//! cargo run --release --example compare_indexes -- DIR [--kinds graph,flat,hnsw] [--precision int16,int8] [--threads 2] [--stream] [--filters] [--inserts]
 //! ```
 //!
 //! `compare_indexes.py` writes the vectors, the queries and their true neighbours into DIR, and measures hnswlib, usearch and
@@ -21,7 +21,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use roaring::RoaringBitmap;
 use upnext::domain::{Embedding, ItemNo, dot};
-use upnext::index::{IndexKind, IndexSettings, SearchOptions, Upkeep, VectorIndex, instruction_set, open};
+use upnext::index::{IndexKind, IndexSettings, Precision, SearchOptions, Upkeep, VectorIndex, instruction_set, open};
 
 const DIMS: usize = 320;
 const SEARCHES: usize = 5_000;
@@ -46,10 +46,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|ten| ten.iter().map(|four| u32::from_le_bytes(*four)).collect())
         .collect();
     writeln!(out, "{} vectors of {DIMS} dimensions, {} queries, {}", vectors.len(), queries.len(), instruction_set())?;
-    for kind in kinds.map_or("graph", String::as_str).split(',') {
-        let kind: IndexKind = kind.parse()?;
+    let precisions = value("--precision").map_or("int16", String::as_str);
+    let each =
+        kinds.map_or("graph", String::as_str).split(',').flat_map(|k| precisions.split(',').map(move |p| (k, p)));
+    for (kind, precision) in each {
+        let (kind, precision): (IndexKind, Precision) = (kind.parse()?, precision.parse()?);
         let (before, started) = (resident_bytes(), Instant::now());
-        let index = open(&IndexSettings { build_threads, ..IndexSettings::new(DIMS).kind(kind) })?;
+        let index = open(&IndexSettings { build_threads, precision, ..IndexSettings::new(DIMS).kind(kind) })?;
         for (item, vector) in (0..).zip(&vectors) {
             index.upsert(ItemNo(item), std::slice::from_ref(vector))?;
             if has("--stream") && item % 200 == 199 {
@@ -60,7 +63,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (seconds, count) = (started.elapsed().as_secs_f64(), vectors.len() as f64);
         writeln!(
             out,
-            "{kind}: built in {seconds:.1} s, {:.0} a second; {:.0} bytes a vector reckoned, {:.0} resident",
+            "{kind} {precision}: built in {seconds:.1} s, {:.0} a second; {:.0} bytes a vector reckoned, {:.0} resident",
             count / seconds,
             index.bytes() as f64 / count,
             (resident_bytes() - before) / count,

@@ -14,6 +14,7 @@ manifest and sees pictures as the service would show them. The script prints, fo
 - the mean Jaccard index of the genres of a film and of the ten films whose posters are most alike;
 - milliseconds a picture on one thread, without decoding.
 
+With --write-harder DIR the harder copies are only written, with their originals and a list, for `search_altered.py DIR`.
 With --fuse, the last model named is put beside each of the others with these weights (the other one has 1): unit vectors are
 joined as sqrt(weight) times each, so that a likeness is the weighted mean of the two. Without the folder it says so and ends well.
 """
@@ -162,6 +163,24 @@ def pictures(data):
             print(f"{path.name}: {error}", file=sys.stderr)
 
 
+def write_harder(data, folder):
+    """The originals, the harder copies and the list of them, as `search_altered.py` reads them."""
+    (folder / "queries").mkdir(parents=True, exist_ok=True)
+    (folder / "refs").mkdir(exist_ok=True)
+    for path in (data / "images" / "neardup_dev" / "refs").iterdir():
+        (folder / "refs" / path.name).write_bytes(path.read_bytes())
+    with open(folder / "ground_truth.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["query", "ref", "attack"])
+        for (which, kind, name, original), picture in pictures(data):
+            if which == "hard":
+                query = f"{kind}-{Path(name).stem}.jpg"
+                picture.save(folder / "queries" / query, quality=92)
+                rows.writerow([query, original, kind])
+            elif which == "poster":
+                break
+
+
 def embeddings(models, data, cache):
     """Model's name -> (labels, vectors); what the cache has is not computed again."""
     found, missing = {}, []
@@ -232,14 +251,19 @@ def report(rows, genres):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("manifests", nargs="+", type=Path)
+    parser.add_argument("manifests", nargs="*", type=Path)
     parser.add_argument("--fuse", help="weights of the last model beside each of the others, with commas")
     parser.add_argument("--cache", type=Path, help="folder that keeps embeddings from one run to the next")
+    parser.add_argument("--write-harder", type=Path, metavar="DIR", help="only write the harder copies, for search_altered.py")
     options = parser.parse_args()
     data = Path(os.environ.get("UPNEXT_DATA", ""))
     if not (data / "images" / "neardup_dev" / "ground_truth.csv").exists():
         print("skipped: UPNEXT_DATA does not name a folder with images/neardup_dev")
         return
+    if options.write_harder:
+        return write_harder(data, options.write_harder)
+    if not options.manifests:
+        parser.error("name a model's manifest")
     genres = {}
     if (data / "movielens" / "items.csv").exists():
         with open(data / "movielens" / "items.csv", newline="", encoding="utf-8") as rows:

@@ -24,7 +24,7 @@ use crate::collab::{AlsOptions, CollabLimits, PreferenceOptions};
 use crate::config::{self, Settings, TlsMode, UserSecret};
 use crate::domain::{Clock, SealingKey, SystemClock, Timestamp, UserId, UserKey};
 use crate::engine::{CandidateLimits, Engine, EngineOptions, LearningOptions, Progress, Recovered, Retention, Step};
-use crate::index::{self, IndexKind, IndexSettings};
+use crate::index::{self, IndexKind, IndexSettings, Precision};
 use crate::inference::{Choice, Embedder, EmbedderOptions, GpuOptions, Provider, Registry, RegistryError, runtime};
 use crate::ranking::{HazardModel, ModelError};
 use crate::security::{
@@ -218,8 +218,11 @@ impl Prepared {
         let sealing = Sealing::of(settings);
         let keys = sealing.load(&settings.data_dir, rim.clock.now())?;
         let store = Store::open(&settings.data_dir, &keys, store_options(settings, &rim.clock, Some(metrics)))?;
-        let vectors = index::open_saved(&index_settings(settings, ensemble.dims()), &index_file(settings))?;
         let options = EngineOptions { runtime_version, ..engine_options(settings, hazard_model, learning) };
+        let index_settings = options.index_for(&ensemble);
+        let empty = index::open(&index_settings)?;
+        let kept = store.load_index(ensemble.id(), |from| index::load(&index_settings, from));
+        let vectors = kept.unwrap_or(empty);
         let (engine, recovered) =
             Engine::start(options, rim.clock.clone(), metrics.clone(), store, (registry, ensemble), vectors, progress)?;
         let engine = Arc::new(engine);
@@ -450,12 +453,7 @@ fn store_options(settings: &Settings, clock: &Arc<dyn Clock>, metrics: Option<&M
     }
 }
 
-/// Where the index is kept between two runs.
-fn index_file(settings: &Settings) -> PathBuf {
-    settings.data_dir.join("index.snapshot")
-}
-
-fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
+fn index_settings(settings: &Settings) -> IndexSettings {
     let index = &settings.index;
     IndexSettings {
         kind: match index.kind {
@@ -464,10 +462,14 @@ fn index_settings(settings: &Settings, dims: usize) -> IndexSettings {
             config::IndexKind::Graph => IndexKind::Graph,
             config::IndexKind::Auto => IndexKind::Auto,
         },
+        precision: match index.precision {
+            config::IndexPrecision::Int8 => Precision::Int8,
+            config::IndexPrecision::Int16 => Precision::Int16,
+        },
         links: index.links,
         build_effort: index.build_effort,
         build_threads: index.build_threads,
-        ..IndexSettings::new(dims)
+        ..IndexSettings::new(1)
     }
 }
 
@@ -533,9 +535,8 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
         },
         max_frames: vision.max_images,
         max_search_results: ranking.max_count,
-        index: index_settings(settings, 1),
+        index: index_settings(settings),
         runtime_version: String::new(),
-        index_file: Some(index_file(settings)),
         checkpoint_every_s: settings.store.checkpoint_every_s,
         retention: Retention {
             age_s: (settings.store.retention_days > 0.0).then_some(settings.store.retention_days * 86_400.0),

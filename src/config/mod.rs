@@ -13,9 +13,9 @@ pub use layers::{Loaded, Sources};
 pub use problem::{ConfigError, Problem, Source};
 pub use settings::{
     ArmSettings, CandidateSettings, ClientAuth, CollabSettings, EmbeddingPrecision, ExperimentSettings, IndexKind,
-    IndexSettings, InferenceSettings, LearningSettings, LogFormat, Provider, RankingSettings, SecuritySettings,
-    ServerSettings, SessionSettings, Settings, StoreSettings, TelemetrySettings, TlsMode, TlsSettings, UserSecret,
-    VisionSettings,
+    IndexPrecision, IndexSettings, InferenceSettings, LearningSettings, LogFormat, Provider, RankingSettings,
+    SecuritySettings, ServerSettings, SessionSettings, Settings, StoreSettings, TelemetrySettings, TlsMode,
+    TlsSettings, UserSecret, VisionSettings,
 };
 
 /// The built-in defaults, with a line of documentation for each setting.

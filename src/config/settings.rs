@@ -220,6 +220,8 @@ pub enum Provider {
 pub struct IndexSettings {
     /// Scan or graph.
     pub kind: IndexKind,
+    /// Bits of a number in memory.
+    pub precision: IndexPrecision,
     /// Links of a graph node.
     pub links: usize,
     /// Neighbours considered when a node is linked.
@@ -228,6 +230,16 @@ pub struct IndexSettings {
     pub build_threads: usize,
     /// Item ids that are learned about.
     pub max_items: usize,
+}
+
+/// How exactly the index keeps vectors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IndexPrecision {
+    /// 8 bits a number.
+    Int8,
+    /// 16 bits a number.
+    Int16,
 }
 
 /// How neighbours are searched.

@@ -40,7 +40,28 @@ pub struct Retention {
 
 /// What was kept last, and when.
 #[derive(Debug)]
-pub(super) struct Kept(Mutex<State>);
+pub(super) struct Kept(Mutex<State>, Mutex<Option<KeptIndex>>);
+
+/// The index as it was when it was kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct KeptIndex {
+    /// The number of its gallery.
+    pub(super) gallery: u32,
+    /// Items that had changed by then.
+    pub(super) changes: u64,
+    /// Vectors that were linked.
+    pub(super) linked: usize,
+}
+
+impl KeptIndex {
+    /// Whether so much is different now that it is worth writing again: a fiftieth of `vectors`, for what a start has to do
+    /// itself is small then, and an index may be gigabytes. At the end of a run it is worth it for anything.
+    fn is_outdated(self, now: Self, vectors: usize, at_the_end: bool) -> bool {
+        let changed = now.changes.abs_diff(self.changes) + now.linked.abs_diff(self.linked) as u64;
+        let enough = if at_the_end { 1 } else { (vectors as u64 / 50).max(1) };
+        self.gallery != now.gallery || changed >= enough
+    }
+}
 
 #[derive(Debug)]
 struct State {
@@ -56,7 +77,13 @@ struct State {
 impl Kept {
     /// After a start at `now` from a checkpoint that includes `sequence`, or from none.
     pub(super) fn new(sequence: u64, erasures: u32, now: Timestamp) -> Self {
-        Self(Mutex::new(State { sequence, learned: 0, erasures, checkpoint_at: now, trimmed_at: now }))
+        let state = State { sequence, learned: 0, erasures, checkpoint_at: now, trimmed_at: now };
+        Self(Mutex::new(state), Mutex::new(None))
+    }
+
+    /// Notes how the index was when it was kept.
+    pub(super) fn index_is(&self, index: KeptIndex) {
+        *self.1.lock() = Some(index);
     }
 }
 
@@ -138,7 +165,25 @@ impl Parts {
             kept.checkpoint_at = now;
             kept.erasures = self.store.erasures();
         }
-        self.save_checkpoint().map(drop)
+        let saved = self.save_checkpoint().map(drop);
+        self.save_index_if_worth(false);
+        saved
+    }
+
+    /// Keeps the index for the next start, if it is different enough from what was kept.
+    pub(super) fn save_index_if_worth(&self, at_the_end: bool) {
+        let gallery = self.live.gallery();
+        // Before it is written: what changes meanwhile may not be in it.
+        let stats = gallery.vectors.stats();
+        let now = KeptIndex { gallery: gallery.number, changes: stats.changes, linked: stats.linked };
+        let kept = *self.kept.1.lock();
+        if kept.map_or(stats.vectors == 0, |kept| !kept.is_outdated(now, stats.vectors, at_the_end)) {
+            return;
+        }
+        match self.store.save_index(gallery.ensemble.id(), |to| gallery.vectors.save(to)) {
+            Ok(()) => self.kept.index_is(now),
+            Err(error) => tracing::warn!(%error, "the index could not be kept; a start would take longer"),
+        }
     }
 
     pub(super) fn save_checkpoint(&self) -> Result<bool, StoreError> {
@@ -199,5 +244,23 @@ impl Parts {
             tracing::info!(entries = removed, "the oldest entries of the log were removed");
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_kept_again_when_that_spares_a_start_something() {
+        let kept = KeptIndex { gallery: 1, changes: 10, linked: 0 };
+        let outdated = |now: KeptIndex, at_the_end| kept.is_outdated(now, 100_000, at_the_end);
+        assert!(!outdated(kept, false) && !outdated(kept, true));
+        let few = KeptIndex { changes: 11, ..kept };
+        assert!(!outdated(few, false) && outdated(few, true));
+        assert!(kept.is_outdated(few, 20, false), "a small one costs nothing");
+        assert!(outdated(KeptIndex { changes: 2_010, ..kept }, false));
+        assert!(outdated(KeptIndex { linked: 50_000, ..kept }, false), "links are what takes long");
+        assert!(outdated(KeptIndex { gallery: 2, ..kept }, false), "other models took over");
     }
 }

@@ -64,7 +64,7 @@ pub use storage::Rewritten;
 
 use self::applier::Applier;
 use self::gallery::Gallery;
-use self::keep::Kept;
+use self::keep::{Kept, KeptIndex};
 use self::learn::Learning;
 use self::live::Live;
 use self::models::Models;
@@ -106,11 +106,13 @@ impl Engine {
             Learning::new(options.learning.clone(), &options.hazard_model, metrics.clone(), ranking.as_deref());
         let other_models = restored.as_mut().and_then(|restored| restored.models.take());
         let other_models = other_models.is_some_and(|models| models != ensemble.id());
+        let indexed = vectors.stats();
         let live = Live::new(&options, Gallery::new(1, ensemble, vectors), restored);
         if other_models {
             live.collab.preference.forget_pictures();
         }
         let recovered = recover::recover(&live, &store, included, progress)?;
+        let recovered = Recovered { indexed: indexed.vectors as u64, linked: indexed.linked as u64, ..recovered };
         let eyes = Eyes {
             limits: options.decode_limits,
             near_duplicate_difference: options.near_duplicate_difference,
@@ -128,6 +130,9 @@ impl Engine {
         };
         let applier = Applier::after(store.last_sequence());
         let kept = Kept::new(included, store.erasures(), clock.now());
+        if indexed.vectors > 0 {
+            kept.index_is(KeptIndex { gallery: 1, changes: indexed.changes, linked: indexed.linked });
+        }
         let appending = Arc::default();
         let models = Models::new(registry);
         let stuck = Arc::default();
@@ -185,6 +190,7 @@ impl Engine {
             checkpoint_sequence: parts.store.checkpoints().first().copied().unwrap_or(0),
             disk_free_bytes: store.free_bytes.unwrap_or(0),
             users: store.users,
+            takeover: parts.coming().map(|coming| [coming.seen, coming.left, coming.lost]),
         });
         parts.metrics.set_queue_depth(Queue::Inference, gallery.ensemble.queue_depth());
         parts.metrics.set_queue_depth(Queue::Decode, parts.eyes.waiting());
@@ -216,11 +222,7 @@ impl Engine {
         if let Err(error) = self.save_checkpoint() {
             tracing::warn!(%error, "no checkpoint could be kept; the next start takes longer");
         }
-        if let Some(path) = &self.parts.options.index_file
-            && let Err(error) = self.parts.live.gallery().vectors.save_to(path)
-        {
-            tracing::warn!(%error, "the index could not be saved; the next start builds it anew");
-        }
+        self.parts.save_index_if_worth(true);
         self.parts.store.close();
         for gallery in self.parts.live.coming().into_iter().chain([self.parts.live.gallery()]) {
             gallery.ensemble.shutdown();

@@ -25,7 +25,7 @@ use super::task::aside;
 use super::{Engine, EngineError};
 use crate::collab::ItemFeatures;
 use crate::domain::{Embedding, ItemNo};
-use crate::index::{self, IndexSettings, Upkeep};
+use crate::index::{self, Upkeep};
 use crate::inference::{
     Active, Choice, Described, Embedder, Ensemble, InferenceError, ManifestError, Registry, RegistryError,
 };
@@ -216,7 +216,7 @@ impl Parts {
             self.live.expect(None);
             return Ok(());
         }
-        let vectors = index::open(&IndexSettings { dims: ensemble.dims(), ..self.options.index.clone() })
+        let vectors = index::open(&self.options.index_for(&ensemble))
             .map_err(|error| EngineError::ModelRefused(error.to_string()))?;
         noted(Some(active))?;
         tracing::info!(models = ensemble.id(), "other models begin to look at the catalogue");

@@ -1,6 +1,5 @@
 //! What is the engine made of? The parts that its use cases share.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use super::see::Eyes;
 use crate::collab::CollabLimits;
 use crate::domain::Clock;
 use crate::index::IndexSettings;
+use crate::inference::Ensemble;
 use crate::ranking::HazardModel;
 use crate::session::SessionLimits;
 use crate::store::Store;
@@ -25,12 +25,10 @@ use crate::vision::DecodeLimits;
 /// What the operator decides about the engine.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// How the indexes of vectors are made; the dimensions are those of the models.
+    /// How the indexes of vectors are made; dimensions, and precision where they name one, are those of the models.
     pub index: IndexSettings,
     /// The version of ONNX Runtime, to be told with the models.
     pub runtime_version: String,
-    /// Where the index of vectors is kept from one run to the next; `None` for nowhere.
-    pub index_file: Option<PathBuf>,
     /// The most item ids that are given a number.
     pub max_items: usize,
     /// Limits of uploaded pictures.
@@ -75,6 +73,14 @@ pub struct EngineOptions {
     pub checkpoint_every_s: f64,
     /// How long the log keeps what it has.
     pub retention: Retention,
+}
+
+impl EngineOptions {
+    /// How the index of what these models see is made.
+    pub fn index_for(&self, models: &Ensemble) -> IndexSettings {
+        let precision = models.precision().unwrap_or(self.index.precision);
+        IndexSettings { dims: models.dims(), precision, ..self.index.clone() }
+    }
 }
 
 /// How many candidates each source proposes; 0 turns it off.

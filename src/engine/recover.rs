@@ -25,6 +25,10 @@ pub struct Recovered {
     pub skipped: u64,
     /// Items with images that the present models have not seen yet.
     pub not_embedded: u64,
+    /// Vectors that the kept index brought.
+    pub indexed: u64,
+    /// Of those, how many its graph led to, which was not built anew.
+    pub linked: u64,
 }
 
 /// What a start is busy with.

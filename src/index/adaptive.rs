@@ -8,9 +8,9 @@
 //! meanwhile and puts it in place of the old one at a stroke; searches that began on the old one end on it.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use roaring::RoaringBitmap;
@@ -35,6 +35,8 @@ pub struct AdaptiveIndex {
     current: RwLock<Arc<Generation>>,
     /// Held while a change is made. While a new generation is being built it notes which items have changed.
     changed: Mutex<Option<HashSet<ItemNo>>>,
+    /// How many changes there were.
+    changes: AtomicU64,
     /// Held by the one thread that does upkeep: generations and graphs that are out of use but may still be searched.
     /// They are kept so that it is this thread, not a search, that spends the time to take them apart.
     retired: Mutex<Retired>,
@@ -67,13 +69,14 @@ impl AdaptiveIndex {
 
     pub(super) fn with_rules(settings: &IndexSettings, rules: Rules) -> Result<Self, IndexError> {
         check_dims(settings.dims)?;
-        let generation = Generation { slots: Slots::new(settings.dims), graph: RwLock::new(None) };
+        let generation = Generation { slots: Slots::new(settings.dims, settings.precision), graph: RwLock::new(None) };
         Ok(Self {
             settings: settings.clone(),
             rules,
             kernels: Kernels::best(),
             current: RwLock::new(Arc::new(generation)),
             changed: Mutex::new(None),
+            changes: AtomicU64::new(0),
             retired: Mutex::default(),
         })
     }
@@ -108,19 +111,21 @@ impl VectorIndex for AdaptiveIndex {
             dead: used.saturating_sub(live),
             linked: nodes + folded,
             folded,
+            changes: self.changes.load(Ordering::Relaxed),
             bytes: generation.slots.bytes() + graph.map_or(0, |g| g.bytes()),
         }
     }
 
     fn upsert(&self, item: ItemNo, vectors: &[Embedding]) -> Result<(), IndexError> {
         check_vectors(self.settings.dims, vectors)?;
-        let rows: Vec<Row> = vectors.iter().map(Row::new).collect();
+        let rows: Vec<Row> = vectors.iter().map(|vector| Row::new(vector, self.settings.precision)).collect();
         let mut changed = self.changed.lock();
         let generation = self.generation();
         if generation.slots.holds(item, &rows) {
             return Ok(());
         }
         generation.slots.put(item, &rows)?;
+        self.changes.fetch_add(1, Ordering::Relaxed);
         if let Some(changed) = changed.as_mut() {
             changed.insert(item);
         }
@@ -130,8 +135,11 @@ impl VectorIndex for AdaptiveIndex {
     fn remove(&self, item: ItemNo) -> bool {
         let mut changed = self.changed.lock();
         let removed = self.generation().slots.remove(item);
-        if removed && let Some(changed) = changed.as_mut() {
-            changed.insert(item);
+        if removed {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            if let Some(changed) = changed.as_mut() {
+                changed.insert(item);
+            }
         }
         removed
     }
@@ -140,8 +148,8 @@ impl VectorIndex for AdaptiveIndex {
         self.generation().slots.with_items(RoaringBitmap::clone)
     }
 
-    fn save_to(&self, path: &Path) -> Result<bool, SnapshotError> {
-        self.save_at(path).map(|()| true)
+    fn save(&self, to: &mut dyn Write) -> Result<(), SnapshotError> {
+        self.write(to)
     }
 
     fn get(&self, item: ItemNo) -> Vec<Embedding> {
@@ -156,7 +164,7 @@ impl VectorIndex for AdaptiveIndex {
         let mut nearest = vec![-1.0_f32; queries.len()];
         self.generation().slots.each_row(items, |place, row, is_last| {
             for (nearest, query) in nearest.iter_mut().zip(&queries) {
-                *nearest = nearest.max(self.kernels.dot_f16(query, row).min(1.0));
+                *nearest = nearest.max(row.cosine(self.kernels, query));
             }
             if is_last {
                 found(place, &nearest);
@@ -262,7 +270,8 @@ impl AdaptiveIndex {
         with_graph: bool,
         stop: &AtomicBool,
     ) -> Option<Generation> {
-        let next = Generation { slots: Slots::new(self.settings.dims), graph: RwLock::new(None) };
+        let next =
+            Generation { slots: Slots::new(self.settings.dims, self.settings.precision), graph: RwLock::new(None) };
         for item in items {
             if stop.load(Ordering::Relaxed) {
                 return None;

@@ -1,12 +1,15 @@
 //! What is the right answer? A plain scan in `f32`, against which the other indexes are measured.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::RwLock;
 use roaring::RoaringBitmap;
 
-use super::{IndexError, IndexStats, MAX_DIMS, MAX_VECTORS_PER_ITEM, SearchOptions, Upkeep, VectorIndex};
+use super::{
+    IndexError, IndexStats, MAX_DIMS, MAX_VECTORS_PER_ITEM, SearchOptions, SnapshotError, Upkeep, VectorIndex,
+};
 use crate::domain::{Embedding, ItemNo, Scored, dot};
 
 /// Every vector in full precision, every search a scan of them all: slow, large and right. An oracle for tests and
@@ -73,6 +76,10 @@ impl VectorIndex for ExactIndex {
 
     fn remove(&self, item: ItemNo) -> bool {
         self.items.write().remove(&item).is_some()
+    }
+
+    fn save(&self, _to: &mut dyn Write) -> Result<(), SnapshotError> {
+        Err(SnapshotError::Io(io::ErrorKind::Unsupported.into()))
     }
 
     fn get(&self, item: ItemNo) -> Vec<Embedding> {

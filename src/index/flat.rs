@@ -1,8 +1,8 @@
 //! Which rows are most like the query, by looking at each? And which items, once the best rows are looked at closely?
 //!
 //! First the 8-bit codes of all rows are compared, in order, which is as fast as memory can be read; then the best are
-//! ranked again in half precision. The coarse step errs by about 0.0005 at 320 dimensions, and keeps so many that no
-//! row of the answer is lost in practice: the tests compare with a scan in full precision.
+//! ranked again, as exactly as they are kept. The coarse step errs by about 0.0005 at 320 dimensions, and keeps so many that
+//! no row of the answer is lost in practice: the tests compare with a scan in full precision.
 
 use std::ops::Range;
 
@@ -137,7 +137,7 @@ fn offer_if_admitted(view: &View, slot: usize, score: f32, options: &SearchOptio
     }
 }
 
-/// Ranks rows again in half precision and makes a list of items out of them, each scored by its best row.
+/// Ranks rows again, as exactly as they are kept, and makes a list of items out of them, each scored by its best row.
 pub(super) fn rank(
     kernels: &Kernels,
     view: &View,
@@ -151,22 +151,16 @@ pub(super) fn rank(
     items(rows, limit)
 }
 
-/// Scores rows in half precision; by how much the coarse scores were wrong, at most.
+/// Scores rows as exactly as they are kept; by how much the coarse scores were wrong, at most.
 pub(super) fn refine(kernels: &Kernels, view: &View, query: &Query, rows: &mut [Candidate]) -> f32 {
     let mut error = 0.0_f32;
     for place in 0..rows.len() {
-        if let Some(halves) = rows.get(place + ROWS_AHEAD).and_then(|row| view.full_halves(row.slot)) {
-            simd::prefetch(halves);
+        if let Some(ahead) = rows.get(place + ROWS_AHEAD).and_then(|row| view.full_ref(row.slot)) {
+            simd::prefetch(ahead.codes);
+            simd::prefetch(ahead.rest);
         }
         let row = &mut rows[place];
-        let score = match view.full_halves(row.slot) {
-            Some(halves) => Some(query.cosine(kernels, halves)),
-            None => view.rows(row.slot as usize / CHUNK_SLOTS).and_then(|stored| {
-                let halves = stored.halves_at(row.slot as usize % CHUNK_SLOTS, view.stride())?;
-                Some(query.cosine(kernels, halves))
-            }),
-        };
-        if let Some(score) = score {
+        if let Some(score) = view.with_row(row.slot, |stored| query.cosine(kernels, stored)) {
             error = error.max((score - row.score).abs());
             row.score = score;
         }

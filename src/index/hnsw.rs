@@ -23,7 +23,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
 use super::IndexSettings;
-use super::quantise::Query;
+use super::quantise::{self, Query};
 use super::simd::Kernels;
 use super::slots::View;
 
@@ -104,14 +104,15 @@ impl HnswGraph {
         if row.codes.len() != self.stride {
             return;
         }
+        let own = row.by_ref().widen(self.stride);
         let mut point = row.codes;
         point.extend(row.inverse_norm.to_le_bytes().map(|byte| byte as i8));
-        // The codes are too coarse to tell near-duplicates, so the nearest nodes are compared in half precision.
-        let floats: Vec<f32> = row.halves.iter().map(|bits| half::f16::from_bits(*bits).to_f32()).collect();
+        // The codes are too coarse to tell near-duplicates, so the nearest nodes are compared as exactly as they are kept.
+        let Some(floats) = own.map(|vector| quantise::padded(&vector)) else { return };
         let near = self.graph.search(&point, 2, FOLD_EFFORT);
         let twin = near.iter().filter_map(|found| u32::try_from(found.d_id).ok()).find(|other| {
-            let other = view.row(*other);
-            other.halves.len() == floats.len() && self.kernels.dot_f16(&floats, &other.halves) > FOLD_FROM_COSINE
+            let cosine = view.with_row(*other, |other| other.cosine(self.kernels, &floats));
+            cosine.is_some_and(|cosine| cosine > FOLD_FROM_COSINE)
         });
         if let Some(twin) = twin {
             self.folds.write().entry(twin).or_default().push(slot);

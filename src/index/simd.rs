@@ -18,7 +18,7 @@ pub(super) struct Kernels {
     /// What the form is called.
     pub(super) name: &'static str,
     dots_i8: fn(&[i8], &[i8], &mut [i32]),
-    dot_f16: fn(&[f32], &[u16]) -> f32,
+    dot_wide: fn(&[f32], &[i8], &[i8]) -> f32,
 }
 
 impl Kernels {
@@ -51,11 +51,12 @@ impl Kernels {
         out[0]
     }
 
-    /// The dot product of `query` with a row in half precision (IEEE 754 binary16). Both have the same length, a
-    /// multiple of [`LANES`].
-    pub(super) fn dot_f16(&self, query: &[f32], row: &[u16]) -> f32 {
-        assert!(query.len().is_multiple_of(LANES) && query.len() == row.len(), "rows of unequal length");
-        (self.dot_f16)(query, row)
+    /// The dot product of `query` with numbers of 16 bits, of which `codes` are the upper halves and `rest` the lower ones, in
+    /// −127 to 127; without a rest these are 0. All have the same length, a multiple of [`LANES`].
+    pub(super) fn dot_wide(&self, query: &[f32], codes: &[i8], rest: &[i8]) -> f32 {
+        assert!(query.len().is_multiple_of(LANES) && query.len() == codes.len(), "rows of unequal length");
+        assert!(rest.is_empty() || rest.len() == codes.len(), "rows of unequal length");
+        (self.dot_wide)(query, codes, rest)
     }
 }
 
@@ -68,7 +69,7 @@ pub(super) fn prefetch<T>(row: &[T]) {
     let _ = row;
 }
 
-const PORTABLE: Kernels = Kernels { name: "portable", dots_i8: portable_dots_i8, dot_f16: portable_dot_f16 };
+const PORTABLE: Kernels = Kernels { name: "portable", dots_i8: portable_dots_i8, dot_wide: portable_dot_wide };
 
 fn portable_dots_i8(query: &[i8], rows: &[i8], out: &mut [i32]) {
     for (row, out) in rows.chunks_exact(query.len().max(1)).zip(out) {
@@ -76,11 +77,12 @@ fn portable_dots_i8(query: &[i8], rows: &[i8], out: &mut [i32]) {
     }
 }
 
-fn portable_dot_f16(query: &[f32], row: &[u16]) -> f32 {
+fn portable_dot_wide(query: &[f32], codes: &[i8], rest: &[i8]) -> f32 {
     let mut sums = [0.0_f32; 8];
-    for (q, r) in query.chunks_exact(8).zip(row.chunks_exact(8)) {
+    for (place, (q, c)) in query.chunks_exact(8).zip(codes.chunks_exact(8)).enumerate() {
+        let r = rest.get(place * 8..place * 8 + 8).unwrap_or(&[0; 8]);
         for lane in 0..8 {
-            sums[lane] += q[lane] * half::f16::from_bits(r[lane]).to_f32();
+            sums[lane] += q[lane] * (f32::from(c[lane]) * 256.0 + f32::from(r[lane]));
         }
     }
     sums.iter().sum()
@@ -94,17 +96,16 @@ mod x86 {
 
     /// Adds the forms that this processor can run; a form is handed out only here, after its features were found.
     pub(super) fn add_supported(forms: &mut Vec<Kernels>) {
-        let avx2 =
-            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
         if avx2 {
-            forms.push(Kernels { name: "avx2", dots_i8: dots_i8_avx2, dot_f16: dot_f16_avx2 });
+            forms.push(Kernels { name: "avx2", dots_i8: dots_i8_avx2, dot_wide: dot_wide_avx2 });
         }
         if avx2
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vnni")
         {
-            forms.push(Kernels { name: "avx512-vnni", dots_i8: dots_i8_vnni, dot_f16: dot_f16_avx512 });
+            forms.push(Kernels { name: "avx512-vnni", dots_i8: dots_i8_vnni, dot_wide: dot_wide_avx512 });
         }
     }
 
@@ -129,9 +130,9 @@ mod x86 {
         unsafe { dots_i8_avx2_inner(query, rows, out) }
     }
 
-    fn dot_f16_avx2(query: &[f32], row: &[u16]) -> f32 {
-        // SAFETY: this function is handed out only by `add_supported`, after AVX2, FMA and F16C were found.
-        unsafe { dot_f16_avx2_inner(query, row) }
+    fn dot_wide_avx2(query: &[f32], codes: &[i8], rest: &[i8]) -> f32 {
+        // SAFETY: this function is handed out only by `add_supported`, after AVX2 and FMA were found.
+        unsafe { dot_wide_avx2_inner(query, codes, rest) }
     }
 
     fn dots_i8_vnni(query: &[i8], rows: &[i8], out: &mut [i32]) {
@@ -139,9 +140,9 @@ mod x86 {
         unsafe { dots_i8_vnni_inner(query, rows, out) }
     }
 
-    fn dot_f16_avx512(query: &[f32], row: &[u16]) -> f32 {
-        // SAFETY: this function is handed out only by `add_supported`, after AVX-512 F was found.
-        unsafe { dot_f16_avx512_inner(query, row) }
+    fn dot_wide_avx512(query: &[f32], codes: &[i8], rest: &[i8]) -> f32 {
+        // SAFETY: this function is handed out only by `add_supported`, after AVX-512 F and BW were found.
+        unsafe { dot_wide_avx512_inner(query, codes, rest) }
     }
 
     // Both int8 forms multiply |query| (unsigned) by the row with the query's signs (signed): the instructions want one
@@ -179,17 +180,24 @@ mod x86 {
         }
     }
 
-    #[target_feature(enable = "avx2,fma,f16c")]
-    fn dot_f16_avx2_inner(query: &[f32], row: &[u16]) -> f32 {
+    #[target_feature(enable = "avx2,fma")]
+    fn dot_wide_avx2_inner(query: &[f32], codes: &[i8], rest: &[i8]) -> f32 {
         let mut sums = [_mm256_setzero_ps(); 2];
-        for (q, r) in query.chunks_exact(16).zip(row.chunks_exact(16)) {
-            for (half, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: the chunks hold 16 numbers each, of which this reads eight, from 0 or 8 on; the loads do not
-                // ask for alignment.
-                let (q, r) = unsafe {
-                    (_mm256_loadu_ps(q.as_ptr().add(half * 8)), _mm_loadu_si128(r.as_ptr().add(half * 8).cast()))
-                };
-                *sum = _mm256_fmadd_ps(q, _mm256_cvtph_ps(r), *sum);
+        for (place, (q, c)) in query.chunks_exact(16).zip(codes.chunks_exact(16)).enumerate() {
+            // SAFETY: the chunk is 16 bytes long; the load does not ask for alignment.
+            let c = unsafe { _mm_loadu_si128(c.as_ptr().cast()) };
+            let mut wide = _mm256_slli_epi16::<8>(_mm256_cvtepi8_epi16(c));
+            if let Some(r) = rest.get(place * 16..place * 16 + 16) {
+                // SAFETY: as above.
+                let r = unsafe { _mm_loadu_si128(r.as_ptr().cast()) };
+                wide = _mm256_add_epi16(wide, _mm256_cvtepi8_epi16(r));
+            }
+            let halves = [_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide)];
+            for (half, (sum, numbers)) in sums.iter_mut().zip(halves).enumerate() {
+                // SAFETY: the chunk holds 16 numbers, of which this reads eight, from 0 or 8 on; the load does not ask for
+                // alignment.
+                let q = unsafe { _mm256_loadu_ps(q.as_ptr().add(half * 8)) };
+                *sum = _mm256_fmadd_ps(q, _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(numbers)), *sum);
             }
         }
         let mut lanes = [0.0_f32; 8];
@@ -198,17 +206,24 @@ mod x86 {
         lanes.iter().sum()
     }
 
-    #[target_feature(enable = "avx512f")]
-    fn dot_f16_avx512_inner(query: &[f32], row: &[u16]) -> f32 {
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn dot_wide_avx512_inner(query: &[f32], codes: &[i8], rest: &[i8]) -> f32 {
         let mut sums = [_mm512_setzero_ps(); 2];
-        for (q, r) in query.chunks_exact(32).zip(row.chunks_exact(32)) {
-            for (half, sum) in sums.iter_mut().enumerate() {
-                // SAFETY: the chunks hold 32 numbers each, of which this reads sixteen, from 0 or 16 on; the loads do
-                // not ask for alignment.
-                let (q, r) = unsafe {
-                    (_mm512_loadu_ps(q.as_ptr().add(half * 16)), _mm256_loadu_si256(r.as_ptr().add(half * 16).cast()))
-                };
-                *sum = _mm512_fmadd_ps(q, _mm512_cvtph_ps(r), *sum);
+        for (place, (q, c)) in query.chunks_exact(32).zip(codes.chunks_exact(32)).enumerate() {
+            // SAFETY: the chunk is 32 bytes long; the load does not ask for alignment.
+            let c = unsafe { _mm256_loadu_si256(c.as_ptr().cast()) };
+            let mut wide = _mm512_slli_epi16::<8>(_mm512_cvtepi8_epi16(c));
+            if let Some(r) = rest.get(place * 32..place * 32 + 32) {
+                // SAFETY: as above.
+                let r = unsafe { _mm256_loadu_si256(r.as_ptr().cast()) };
+                wide = _mm512_add_epi16(wide, _mm512_cvtepi8_epi16(r));
+            }
+            let halves = [_mm512_castsi512_si256(wide), _mm512_extracti64x4_epi64::<1>(wide)];
+            for (half, (sum, numbers)) in sums.iter_mut().zip(halves).enumerate() {
+                // SAFETY: the chunk holds 32 numbers, of which this reads sixteen, from 0 or 16 on; the load does not ask
+                // for alignment.
+                let q = unsafe { _mm512_loadu_ps(q.as_ptr().add(half * 16)) };
+                *sum = _mm512_fmadd_ps(q, _mm512_cvtepi32_ps(_mm512_cvtepi16_epi32(numbers)), *sum);
             }
         }
         _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]))
@@ -241,14 +256,18 @@ mod tests {
             let query: Vec<i8> = (0..len).map(|_| rng.random_range(-127..=127)).collect();
             let codes: Vec<i8> = (0..len * rows).map(|_| rng.random_range(-127..=127)).collect();
             let floats: Vec<f32> = (0..len).map(|_| rng.random_range(-1.0..1.0)).collect();
-            let halves: Vec<u16> = (0..len).map(|_| half::f16::from_f32(rng.random_range(-1.0..1.0)).to_bits()).collect();
+            let mut eight = || (0..len).map(|_| rng.random_range(-127..=127)).collect::<Vec<i8>>();
+            let (upper, lower) = (eight(), eight());
             let (mut expected, mut got) = (vec![0; rows], vec![0; rows]);
             PORTABLE.dots_i8(&query, &codes, &mut expected);
             for kernels in Kernels::supported() {
                 kernels.dots_i8(&query, &codes, &mut got);
                 prop_assert_eq!(&got, &expected, "{}", kernels.name);
-                let (dot, close_to) = (kernels.dot_f16(&floats, &halves), PORTABLE.dot_f16(&floats, &halves));
-                prop_assert!((dot - close_to).abs() < 1e-3, "{}: {} or {}", kernels.name, dot, close_to);
+                for lower in [&lower[..], &[]] {
+                    let dot = kernels.dot_wide(&floats, &upper, lower);
+                    let close_to = PORTABLE.dot_wide(&floats, &upper, lower);
+                    prop_assert!((dot - close_to).abs() < 1.0, "{}: {} or {}", kernels.name, dot, close_to);
+                }
             }
         }
     }

@@ -7,31 +7,36 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use roaring::RoaringBitmap;
 
-use super::quantise::{self, Row};
+use super::quantise::{self, Row, RowRef};
 use super::{IndexError, MAX_VECTORS_PER_ITEM};
-use crate::domain::{Embedding, ItemNo};
+use crate::domain::{Embedding, ItemNo, Precision};
 
 /// Slots of a chunk. Small enough that a writer waits only microseconds for a scan to leave the chunk, and that a chunk
 /// stays in the processor's cache while several queries pass over it.
 pub(super) const CHUNK_SLOTS: usize = 1024;
 
-const NEVER: u64 = u64::MAX;
+/// Versions are counted in 32 bits. Every change but a removal takes a slot, and there are no more removals than those.
+const NEVER: u32 = u32::MAX;
+
+/// The most slots, which leaves room for as many removals.
+const MAX_SLOTS: usize = (u32::MAX / 2) as usize;
 
 /// The vectors of one generation of the index.
 pub(super) struct Slots {
     dims: usize,
+    precision: Precision,
     stride: usize,
     /// A new list is put in place for every new chunk, so a search takes the list once and needs no lock after that.
     chunks: RwLock<Arc<Vec<Arc<Chunk>>>>,
     /// Held by a writer from beginning to end, so there is one at a time.
     directory: RwLock<Directory>,
-    version: AtomicU64,
+    version: AtomicU32,
     used: AtomicUsize,
     live: AtomicUsize,
 }
@@ -46,12 +51,13 @@ pub(super) struct Chunk {
     marks: Vec<Mark>,
 }
 
-/// The vectors of a chunk, in the two forms of [`Row`], one behind the other.
+/// The rows of a chunk, the parts of each [`Row`] one behind the other.
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) codes: Vec<i8>,
     pub(super) inverse_norms: Vec<f32>,
-    pub(super) halves: Vec<u16>,
+    pub(super) rest: Vec<i8>,
+    pub(super) excess: Vec<u16>,
 }
 
 /// The rows of a chunk, for reading.
@@ -64,23 +70,29 @@ pub(super) enum ChunkRows<'a> {
 
 struct Mark {
     item: AtomicU32,
-    born: AtomicU64,
-    died: AtomicU64,
+    born: AtomicU32,
+    died: AtomicU32,
 }
 
 /// The slots of an item: `count` of them from `first` on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) first: u32,
-    pub(super) count: u32,
+    pub(super) count: u8,
 }
 
 /// Which slots belong to which item now.
 #[derive(Default)]
 struct Directory {
     /// Pages of runs by item number: numbers are dense, and a wild one costs a page, not an array up to it.
-    pages: Vec<Option<Box<[Run; PAGE_RUNS]>>>,
+    pages: Vec<Option<Box<Page>>>,
     items: RoaringBitmap,
+}
+
+/// Runs, their halves apart so that no bytes lie fallow between them.
+struct Page {
+    firsts: [u32; PAGE_RUNS],
+    counts: [u8; PAGE_RUNS],
 }
 
 const PAGE_RUNS: usize = 1024;
@@ -90,18 +102,19 @@ const PAGE_RUNS: usize = 1024;
 pub(super) struct View {
     stride: usize,
     chunks: Arc<Vec<Arc<Chunk>>>,
-    version: u64,
+    version: u32,
     used: usize,
 }
 
 impl Slots {
-    pub(super) fn new(dims: usize) -> Self {
+    pub(super) fn new(dims: usize, precision: Precision) -> Self {
         Self {
             dims,
+            precision,
             stride: quantise::stride(dims),
             chunks: RwLock::default(),
             directory: RwLock::default(),
-            version: AtomicU64::new(0),
+            version: AtomicU32::new(0),
             used: AtomicUsize::new(0),
             live: AtomicUsize::new(0),
         }
@@ -112,10 +125,12 @@ impl Slots {
         let mut directory = self.directory.write();
         let first = self.used.load(Ordering::Relaxed);
         let end = first + rows.len();
-        let (Ok(run_first), Ok(count), Ok(_)) = (u32::try_from(first), u32::try_from(rows.len()), u32::try_from(end))
-        else {
+        let (Ok(run_first), Ok(count)) = (u32::try_from(first), u8::try_from(rows.len())) else {
             return Err(IndexError::Full);
         };
+        if end > MAX_SLOTS {
+            return Err(IndexError::Full);
+        }
         self.make_room(end);
         let chunks = Arc::clone(&self.chunks.read());
         let version = self.version.load(Ordering::Relaxed) + 1;
@@ -129,7 +144,7 @@ impl Slots {
         let old = directory.replace(item, Run { first: run_first, count });
         self.bury(&chunks, old, version);
         directory.items.insert(item.0);
-        self.live.store(self.live.load(Ordering::Relaxed) + rows.len() - old.count as usize, Ordering::Relaxed);
+        self.live.store(self.live.load(Ordering::Relaxed) + rows.len() - usize::from(old.count), Ordering::Relaxed);
         self.used.store(end, Ordering::Release);
         // Last: from here on a search sees the new slots and no longer the old ones.
         self.version.store(version, Ordering::Release);
@@ -146,7 +161,7 @@ impl Slots {
         directory.items.remove(item.0);
         let version = self.version.load(Ordering::Relaxed) + 1;
         self.bury(&Arc::clone(&self.chunks.read()), old, version);
-        self.live.store(self.live.load(Ordering::Relaxed) - old.count as usize, Ordering::Relaxed);
+        self.live.store(self.live.load(Ordering::Relaxed) - usize::from(old.count), Ordering::Relaxed);
         self.version.store(version, Ordering::Release);
         true
     }
@@ -163,8 +178,8 @@ impl Slots {
         let version = 1;
         if let Some(item) = item {
             let run = directory.run(item);
-            let goes_on = run.first.checked_add(run.count) == Some(number);
-            if run.count > 0 && (!goes_on || run.count as usize >= MAX_VECTORS_PER_ITEM) {
+            let goes_on = run.slots().end == number;
+            if run.count > 0 && (!goes_on || usize::from(run.count) >= MAX_VECTORS_PER_ITEM) {
                 return false;
             }
             let first = if run.count > 0 { run.first } else { number };
@@ -182,7 +197,7 @@ impl Slots {
         true
     }
 
-    fn bury(&self, chunks: &[Arc<Chunk>], run: Run, version: u64) {
+    fn bury(&self, chunks: &[Arc<Chunk>], run: Run, version: u32) {
         for slot in run.slots() {
             chunks[slot as usize / CHUNK_SLOTS].marks[slot as usize % CHUNK_SLOTS]
                 .died
@@ -230,9 +245,9 @@ impl Slots {
         directory.run(item).slots().map(|slot| view.row(slot)).collect()
     }
 
-    /// Shows the half-precision rows of `items`, all of one state: calls `see` with the item's place, the row, and whether it
+    /// Shows the rows of `items`, all of one state: calls `see` with the item's place, the row, and whether it
     /// is the item's last. Items that are not there are left out.
-    pub(super) fn each_row(&self, items: &[ItemNo], mut see: impl FnMut(usize, &[u16], bool)) {
+    pub(super) fn each_row(&self, items: &[ItemNo], mut see: impl FnMut(usize, RowRef<'_>, bool)) {
         let (runs, view) = {
             let directory = self.directory.read();
             let runs: Vec<Run> = items.iter().map(|&item| directory.run(item)).collect();
@@ -241,32 +256,25 @@ impl Slots {
         for (place, run) in runs.iter().enumerate() {
             for slot in run.slots() {
                 let is_last = slot + 1 == run.slots().end;
-                if let Some(row) = view.full_halves(slot) {
-                    see(place, row, is_last);
-                } else if let Some(rows) = view.rows(slot as usize / CHUNK_SLOTS)
-                    && let Some(row) = rows.halves_at(slot as usize % CHUNK_SLOTS, self.stride)
-                {
-                    see(place, row, is_last);
-                }
+                view.with_row(slot, |row| see(place, row, is_last));
             }
         }
     }
 
-    /// Whether the item has exactly these rows.
+    /// Whether the item has these rows, be it that one or the other has been through half precision.
     pub(super) fn holds(&self, item: ItemNo, rows: &[Row]) -> bool {
         let directory = self.directory.read();
         let run = directory.run(item);
-        if run.count as usize != rows.len() {
+        if usize::from(run.count) != rows.len() {
             return false;
         }
         let view = self.view();
-        // The codes follow from the numbers.
-        run.slots().zip(rows).all(|(slot, row)| view.row(slot).halves == row.halves)
+        run.slots().zip(rows).all(|(slot, row)| view.with_row(slot, |kept| kept.is_same(row.by_ref())) == Some(true))
     }
 
     /// The vectors of an item; none if it is unknown.
     pub(super) fn vectors(&self, item: ItemNo) -> Vec<Embedding> {
-        self.rows(item).iter().filter_map(|row| quantise::widen(&row.halves, self.dims)).collect()
+        self.rows(item).iter().filter_map(|row| row.by_ref().widen(self.dims)).collect()
     }
 
     /// The number of items.
@@ -284,6 +292,11 @@ impl Slots {
         self.live.load(Ordering::Relaxed)
     }
 
+    /// How exactly rows are kept.
+    pub(super) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The bytes of a row of codes.
     pub(super) fn stride(&self) -> usize {
         self.stride
@@ -293,11 +306,14 @@ impl Slots {
         let chunks = Arc::clone(&self.chunks.read());
         let rows = chunks.iter().map(|chunk| {
             let rows = chunk.rows();
-            rows.codes.capacity() + rows.inverse_norms.capacity() * 4 + rows.halves.capacity() * 2
+            rows.codes.capacity()
+                + rows.inverse_norms.capacity() * 4
+                + rows.rest.capacity()
+                + rows.excess.capacity() * 2
         });
         let marks = chunks.len() * CHUNK_SLOTS * size_of::<Mark>();
         let directory = self.directory.read();
-        let pages = directory.pages.iter().flatten().count() * PAGE_RUNS * size_of::<Run>();
+        let pages = directory.pages.iter().flatten().count() * size_of::<Page>();
         rows.sum::<usize>() + marks + pages + directory.items.serialized_size()
     }
 }
@@ -310,7 +326,7 @@ impl fmt::Debug for Slots {
 
 impl Chunk {
     fn new() -> Self {
-        let mark = || Mark { item: AtomicU32::new(0), born: AtomicU64::new(NEVER), died: AtomicU64::new(NEVER) };
+        let mark = || Mark { item: AtomicU32::new(0), born: AtomicU32::new(NEVER), died: AtomicU32::new(NEVER) };
         let marks = (0..CHUNK_SLOTS).map(|_| mark()).collect();
         Self { filling: RwLock::default(), full: OnceLock::new(), marks }
     }
@@ -319,10 +335,13 @@ impl Chunk {
         let mut rows = self.filling.write();
         rows.codes.extend_from_slice(&row.codes);
         rows.inverse_norms.push(row.inverse_norm);
-        rows.halves.extend_from_slice(&row.halves);
+        rows.rest.extend_from_slice(&row.rest);
+        if !row.rest.is_empty() {
+            rows.excess.push(row.excess);
+        }
         if is_last {
             // Before the lock is let go: who comes next finds the rows in one place or the other.
-            self.full.get_or_init(|| std::mem::take(&mut *rows));
+            self.full.get_or_init(|| std::mem::take(&mut *rows).shrunk());
         }
     }
 
@@ -349,14 +368,15 @@ impl Deref for ChunkRows<'_> {
 
 impl Run {
     pub(super) fn slots(self) -> std::ops::Range<u32> {
-        self.first..self.first.saturating_add(self.count)
+        self.first..self.first.saturating_add(self.count.into())
     }
 }
 
 impl Directory {
     fn run(&self, item: ItemNo) -> Run {
-        let page = self.pages.get(item.index() / PAGE_RUNS);
-        page.and_then(Option::as_ref).map(|runs| runs[item.index() % PAGE_RUNS]).unwrap_or_default()
+        let page = self.pages.get(item.index() / PAGE_RUNS).and_then(Option::as_ref);
+        let place = item.index() % PAGE_RUNS;
+        page.map(|page| Run { first: page.firsts[place], count: page.counts[place] }).unwrap_or_default()
     }
 
     fn replace(&mut self, item: ItemNo, run: Run) -> Run {
@@ -367,8 +387,10 @@ impl Directory {
             }
             self.pages.resize_with(page + 1, || None);
         }
-        let runs = self.pages[page].get_or_insert_with(|| Box::new([Run::default(); PAGE_RUNS]));
-        std::mem::replace(&mut runs[item.index() % PAGE_RUNS], run)
+        let empty = || Box::new(Page { firsts: [0; PAGE_RUNS], counts: [0; PAGE_RUNS] });
+        let (page, place) = (self.pages[page].get_or_insert_with(empty), item.index() % PAGE_RUNS);
+        let first = std::mem::replace(&mut page.firsts[place], run.first);
+        Run { first, count: std::mem::replace(&mut page.counts[place], run.count) }
     }
 }
 
@@ -404,11 +426,21 @@ impl View {
         Some((rows.codes_at(place, self.stride)?, rows.inverse_norms.get(place)?))
     }
 
-    /// The half-precision numbers of a row in a full chunk.
+    /// All of a row in a full chunk, the same way.
     #[inline]
-    pub(super) fn full_halves(&self, slot: u32) -> Option<&[u16]> {
+    pub(super) fn full_ref(&self, slot: u32) -> Option<RowRef<'_>> {
         let rows = self.chunks.get(slot as usize / CHUNK_SLOTS)?.full.get()?;
-        rows.halves_at(slot as usize % CHUNK_SLOTS, self.stride)
+        rows.row(slot as usize % CHUNK_SLOTS, self.stride)
+    }
+
+    /// What `see` makes of a row, which may keep a writer waiting; `None` if it was never written.
+    #[inline]
+    pub(super) fn with_row<T>(&self, slot: u32, see: impl FnOnce(RowRef<'_>) -> T) -> Option<T> {
+        if let Some(row) = self.full_ref(slot) {
+            return Some(see(row));
+        }
+        let rows = self.rows(slot as usize / CHUNK_SLOTS)?;
+        Some(see(rows.row(slot as usize % CHUNK_SLOTS, self.stride)?))
     }
 
     /// The codes and the inverse norm of a row; a copy if its chunk still changes. `None` if it was never written.
@@ -424,8 +456,7 @@ impl View {
 
     /// A copy of a row; empty if the slot was never written.
     pub(super) fn row(&self, slot: u32) -> Row {
-        let Some(rows) = self.rows(slot as usize / CHUNK_SLOTS) else { return Row::default() };
-        rows.row(slot as usize % CHUNK_SLOTS, self.stride)
+        self.with_row(slot, |row| row.to_row()).unwrap_or_default()
     }
 }
 
@@ -436,18 +467,25 @@ impl Rows {
         self.codes.get(place * stride..(place + 1) * stride)
     }
 
-    /// The half-precision numbers of the row at this place of the chunk.
-    pub(super) fn halves_at(&self, place: usize, stride: usize) -> Option<&[u16]> {
-        self.halves.get(place * stride..(place + 1) * stride)
+    /// The row at this place of the chunk.
+    #[inline]
+    pub(super) fn row(&self, place: usize, stride: usize) -> Option<RowRef<'_>> {
+        let (rest, excess) = if self.rest.is_empty() {
+            (&[][..], 0)
+        } else {
+            (self.rest.get(place * stride..(place + 1) * stride)?, *self.excess.get(place)?)
+        };
+        let inverse_norm = *self.inverse_norms.get(place)?;
+        Some(RowRef { codes: self.codes_at(place, stride)?, inverse_norm, rest, excess })
     }
 
-    fn row(&self, place: usize, stride: usize) -> Row {
-        match (self.codes_at(place, stride), self.halves_at(place, stride), self.inverse_norms.get(place)) {
-            (Some(codes), Some(halves), Some(&inverse_norm)) => {
-                Row { codes: codes.to_vec(), inverse_norm, halves: halves.to_vec() }
-            }
-            _ => Row::default(),
-        }
+    /// The same without room for more.
+    fn shrunk(mut self) -> Self {
+        self.codes.shrink_to_fit();
+        self.inverse_norms.shrink_to_fit();
+        self.rest.shrink_to_fit();
+        self.excess.shrink_to_fit();
+        self
     }
 }
 
@@ -455,8 +493,12 @@ impl Rows {
 mod tests {
     use super::*;
 
+    fn row(values: &[f32]) -> Row {
+        Row::new(&Embedding::unit(values.to_vec()).unwrap(), Precision::Int16)
+    }
+
     fn rows(values: &[f32]) -> Vec<Row> {
-        values.iter().map(|&v| Row::new(&Embedding::unit(vec![v, 1.0]).unwrap())).collect()
+        values.iter().map(|&v| row(&[v, 1.0])).collect()
     }
 
     fn alive(view: &View) -> Vec<u32> {
@@ -465,7 +507,7 @@ mod tests {
 
     #[test]
     fn a_view_does_not_change() {
-        let slots = Slots::new(2);
+        let slots = Slots::new(2, Precision::Int16);
         slots.put(ItemNo(7), &rows(&[1.0, 2.0])).unwrap();
         let before = slots.view();
         slots.put(ItemNo(7), &rows(&[3.0])).unwrap();
@@ -481,9 +523,9 @@ mod tests {
 
     #[test]
     fn vectors_come_back_as_they_were_given() {
-        let slots = Slots::new(2);
+        let slots = Slots::new(2, Precision::Int16);
         let given = Embedding::unit(vec![0.6, -0.8]).unwrap();
-        slots.put(ItemNo(u32::MAX), &[Row::new(&given)]).unwrap();
+        slots.put(ItemNo(u32::MAX), &[row(given.as_slice())]).unwrap();
         assert!(slots.vectors(ItemNo(u32::MAX))[0].cosine(&given) > 0.999_999);
         assert!(slots.vectors(ItemNo(0)).is_empty());
         assert!(!slots.remove(ItemNo(0)));
@@ -491,7 +533,7 @@ mod tests {
 
     #[test]
     fn chunks_are_added_as_needed() {
-        let slots = Slots::new(2);
+        let slots = Slots::new(2, Precision::Int16);
         for item in 0..CHUNK_SLOTS as u32 {
             slots.put(ItemNo(item), &rows(&[1.0, 2.0, 3.0])).unwrap();
         }
@@ -499,6 +541,6 @@ mod tests {
         let (view, listed) = slots.view_of(|items| items & RoaringBitmap::from([5, 1_000_000]));
         assert_eq!(listed, [15, 16, 17]);
         assert_eq!(view.row(17).codes.len(), slots.stride());
-        assert!(slots.bytes() > 3 * CHUNK_SLOTS * slots.stride() * 3);
+        assert!(slots.bytes() > 3 * CHUNK_SLOTS * slots.stride() * 2);
     }
 }

@@ -4,27 +4,22 @@
 //! both, and the graph if it is of our own make. What is read back answers like what was written and grows on from there;
 //! a graph made with other settings is left out, and upkeep builds another.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
 
 use super::adaptive::{AdaptiveIndex, AnyGraph};
 use super::graph::Graph;
 use super::quantise::Row;
 use super::slots::Slots;
 use super::{IndexError, IndexKind, IndexSettings};
-use crate::domain::{ItemNo, LoadError};
+use crate::domain::{ItemNo, LoadError, Precision};
 
 const PART: [u8; 4] = *b"vidx";
 
-/// Rows are short, and there are many.
-const BUFFER_BYTES: usize = 1 << 20;
-
 /// Another layout gets another number.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// The bytes of a slot before its codes: whether it is alive, its item, its inverse norm.
-const SLOT_HEADER_BYTES: usize = 1 + 4 + 4;
+/// The bytes of a slot before its codes: whether it is alive, its item.
+const SLOT_HEADER_BYTES: usize = 1 + 4;
 
 /// Why an index cannot be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +37,7 @@ pub enum SnapshotError {
 
 impl AdaptiveIndex {
     /// Writes the index as it is now, for [`load`](Self::load). Searches and changes go on meanwhile, upkeep waits.
-    pub fn save(&self, to: &mut impl Write) -> Result<(), SnapshotError> {
+    pub(super) fn write(&self, to: &mut dyn Write) -> Result<(), SnapshotError> {
         let _no_upkeep = self.pause_upkeep();
         let generation = self.generation();
         let view = generation.slots.view();
@@ -52,18 +47,17 @@ impl AdaptiveIndex {
         };
         let mut to = Checked { stream: to, checksum: crc32fast::Hasher::new() };
         to.write(&PART)?;
-        for number in [VERSION, self.settings.dims as u32, view.used() as u32] {
+        let bits = row_bytes_a_number(self.settings.precision) * 8;
+        for number in [VERSION, self.settings.dims as u32, bits as u32, view.used() as u32] {
             to.write(&number.to_le_bytes())?;
         }
-        let mut bytes = Vec::with_capacity(SLOT_HEADER_BYTES + view.stride() * 3);
+        let mut bytes = Vec::with_capacity(SLOT_HEADER_BYTES + view.stride() * 2);
         for slot in 0..view.used() as u32 {
             let (item, row) = (view.item(slot), view.row(slot));
             bytes.clear();
             bytes.push(u8::from(item.is_some()));
             bytes.extend_from_slice(&item.map_or(0, |item| item.0).to_le_bytes());
-            bytes.extend_from_slice(&row.inverse_norm.to_le_bytes());
-            bytes.extend(row.codes.iter().map(|code| *code as u8));
-            bytes.extend(row.halves.iter().flat_map(|half| half.to_le_bytes()));
+            bytes.extend(row.codes.iter().chain(&row.rest).map(|code| *code as u8));
             to.write(&bytes)?;
         }
         let checksum = to.checksum.clone().finalize();
@@ -73,30 +67,8 @@ impl AdaptiveIndex {
         Ok(to.stream.flush()?)
     }
 
-    /// Writes the index to a file beside `path`, which then takes its place.
-    pub(super) fn save_at(&self, path: &Path) -> Result<(), SnapshotError> {
-        let beside = path.with_extension("new");
-        let mut to = BufWriter::with_capacity(BUFFER_BYTES, File::create(&beside)?);
-        self.save(&mut to)?;
-        to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        fs::rename(&beside, path)?;
-        if let Some(folder) = path.parent() {
-            File::open(folder)?.sync_all()?;
-        }
-        Ok(())
-    }
-
-    /// The index in the file at `path`; `None` if there is none.
-    pub(super) fn load_from(settings: &IndexSettings, path: &Path) -> Result<Option<Self>, SnapshotError> {
-        match File::open(path) {
-            Ok(file) => Self::load(settings, &mut BufReader::with_capacity(BUFFER_BYTES, file)).map(Some),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The index that [`save`](Self::save) wrote, under these settings.
-    pub fn load(settings: &IndexSettings, from: &mut impl Read) -> Result<Self, SnapshotError> {
+    /// The index that [`write`](Self::write) wrote, under these settings.
+    pub(super) fn load(settings: &IndexSettings, from: &mut dyn Read) -> Result<Self, SnapshotError> {
         let index = Self::new(settings)?;
         let mut from = Checked { stream: from, checksum: crc32fast::Hasher::new() };
         if from.array()? != PART || from.u32()? != VERSION {
@@ -104,6 +76,9 @@ impl AdaptiveIndex {
         }
         if from.u32()? as usize != settings.dims {
             return Err(LoadError::Incompatible("number of dimensions").into());
+        }
+        if from.u32()? as usize != row_bytes_a_number(settings.precision) * 8 {
+            return Err(LoadError::Incompatible("precision").into());
         }
         let used = from.u32()?;
         let generation = index.generation();
@@ -130,25 +105,20 @@ impl AdaptiveIndex {
     }
 }
 
-fn read_slots(slots: &Slots, used: u32, from: &mut Checked<'_, impl Read>) -> Result<(), SnapshotError> {
+fn read_slots(slots: &Slots, used: u32, from: &mut Checked<'_, dyn Read + '_>) -> Result<(), SnapshotError> {
     let stride = slots.stride();
-    let mut bytes = vec![0; SLOT_HEADER_BYTES + stride * 3];
+    let mut bytes = vec![0; SLOT_HEADER_BYTES + stride * row_bytes_a_number(slots.precision())];
     for _ in 0..used {
         from.read(&mut bytes)?;
         let (header, row) = bytes.split_at(SLOT_HEADER_BYTES);
-        let (codes, halves) = row.split_at(stride);
-        let four = |at: usize| [header[at], header[at + 1], header[at + 2], header[at + 3]];
-        let inverse_norm = f32::from_le_bytes(four(5));
         // The instructions that compare codes rely on it.
-        if codes.contains(&(i8::MIN as u8)) || !inverse_norm.is_finite() {
+        if row.contains(&(i8::MIN as u8)) {
             return Err(LoadError::Damaged("a vector is none").into());
         }
-        let row = Row {
-            codes: codes.iter().map(|code| *code as i8).collect(),
-            inverse_norm,
-            halves: halves.chunks_exact(2).map(|two| u16::from_le_bytes([two[0], two[1]])).collect(),
-        };
-        let item = (header[0] == 1).then(|| ItemNo(u32::from_le_bytes(four(1))));
+        let (codes, rest) = row.split_at(stride);
+        let numbers = |bytes: &[u8]| bytes.iter().map(|byte| *byte as i8).collect();
+        let row = Row::of(numbers(codes), numbers(rest));
+        let item = (header[0] == 1).then(|| ItemNo(u32::from_le_bytes([header[1], header[2], header[3], header[4]])));
         if !slots.restore(item, &row) {
             return Err(LoadError::Damaged("an item's vectors do not lie together").into());
         }
@@ -156,20 +126,27 @@ fn read_slots(slots: &Slots, used: u32, from: &mut Checked<'_, impl Read>) -> Re
     Ok(())
 }
 
+fn row_bytes_a_number(precision: Precision) -> usize {
+    match precision {
+        Precision::Int8 => 1,
+        Precision::Int16 => 2,
+    }
+}
+
 /// A stream, and the checksum of what went through it.
-struct Checked<'a, S> {
+struct Checked<'a, S: ?Sized> {
     stream: &'a mut S,
     checksum: crc32fast::Hasher,
 }
 
-impl<S: Write> Checked<'_, S> {
+impl<S: Write + ?Sized> Checked<'_, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.checksum.update(bytes);
         self.stream.write_all(bytes)
     }
 }
 
-impl<S: Read> Checked<'_, S> {
+impl<S: Read + ?Sized> Checked<'_, S> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         self.stream.read_exact(bytes)?;
         self.checksum.update(bytes);
@@ -219,7 +196,7 @@ mod tests {
         (50..80).for_each(|item| assert!(index.remove(ItemNo(item))));
         index.upsert(ItemNo(1_000), &[random(rng)]).unwrap();
         let mut bytes = Vec::new();
-        index.save(&mut bytes).unwrap();
+        index.write(&mut bytes).unwrap();
         (index, bytes)
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::blend::Blend;
 use super::embedder::{Embedder, InferenceError};
-use crate::domain::InputSize;
+use crate::domain::{InputSize, Precision};
 
 /// Models that look at every picture, each with threads and a queue of its own. The threads end when the last owner has let go.
 #[derive(Debug)]
@@ -12,6 +12,7 @@ pub struct Ensemble {
     embedders: Vec<Embedder>,
     blend: Blend,
     id: String,
+    precision: Option<Precision>,
 }
 
 impl Ensemble {
@@ -19,7 +20,31 @@ impl Ensemble {
     pub fn new(models: Vec<(Embedder, f32)>) -> Result<Self, InferenceError> {
         let specs: Vec<_> = models.iter().map(|(embedder, weight)| (embedder.spec(), *weight)).collect();
         let blend = Blend::new(&specs)?;
-        Ok(Self { id: blend.id(), embedders: models.into_iter().map(|(embedder, _)| embedder).collect(), blend })
+        let embedders = models.into_iter().map(|(embedder, _)| embedder).collect();
+        Ok(Self { id: blend.id(), embedders, blend, precision: None })
+    }
+
+    /// The same, whose vectors are to be kept as these models say, by name; they must agree as far as they say anything.
+    pub fn kept_as<'a>(
+        self,
+        models: impl IntoIterator<Item = (&'a str, Option<Precision>)>,
+    ) -> Result<Self, InferenceError> {
+        let mut said = models.into_iter().filter_map(|(name, precision)| Some((name, precision?)));
+        let Some((first, precision)) = said.next() else { return Ok(self) };
+        match said.find(|(_, other)| *other != precision) {
+            None => Ok(Self { precision: Some(precision), ..self }),
+            Some((other, differs)) => {
+                let reason = format!(
+                    "{first} asks for the precision {precision} and {other} for {differs}, but their vectors are kept as one"
+                );
+                Err(InferenceError::Models { reason })
+            }
+        }
+    }
+
+    /// How exactly vectors are to be kept in memory; `None` for as the settings say.
+    pub fn precision(&self) -> Option<Precision> {
+        self.precision
     }
 
     /// One model.

@@ -229,12 +229,14 @@ pub fn model_named(folder: &Path, name: &str) -> Result<Manifest, ManifestError>
 
 fn start(folder: &Path, options: &EmbedderOptions, choices: &[Choice]) -> Result<(Ensemble, Active), RegistryError> {
     let mut models = Vec::with_capacity(choices.len());
+    let mut precisions = Vec::with_capacity(choices.len());
     for Choice { name, weight } in choices {
         let manifest =
             model_named(folder, name).map_err(|source| RegistryError::Manifest { name: name.clone(), source })?;
+        precisions.push((name.as_str(), manifest.precision()));
         models.push((Embedder::start(manifest, options.clone())?, *weight));
     }
-    let ensemble = Ensemble::new(models)?;
+    let ensemble = Ensemble::new(models)?.kept_as(precisions)?;
     let ids = ensemble.blend().model_ids().map(str::to_owned).collect();
     Ok((ensemble, Active { models: choices.to_vec(), ids }))
 }

@@ -121,7 +121,7 @@ impl Codec {
             }
             (Kind::ItemPut, _) => LogEntry::ItemPut(record::decode_item_id(&open(Kind::ItemPut)?)?),
             (Kind::ItemDeleted, _) => LogEntry::ItemDeleted(record::decode_item_id(&open(Kind::ItemDeleted)?)?),
-            (Kind::Item | Kind::Thumbnail | Kind::IndexKey | Kind::UserKey | Kind::Checkpoint, _) => {
+            (Kind::Item | Kind::Thumbnail | Kind::IndexKey | Kind::UserKey | Kind::Checkpoint | Kind::Index, _) => {
                 return Err(SealError::Unknown.into());
             }
         })

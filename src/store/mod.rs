@@ -20,6 +20,7 @@ mod embedded;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod index_file;
 mod log;
 mod options;
 mod people;

@@ -192,7 +192,7 @@ fn copy_late(core: &Core, copy: &Database, copied: u64, keys: &ServiceKeys) -> R
                     });
                     tables.replace(&blind_id, item.as_deref(), jpegs)?;
                 }
-                Kind::Item | Kind::Thumbnail | Kind::IndexKey | Kind::UserKey | Kind::Checkpoint => {}
+                Kind::Item | Kind::Thumbnail | Kind::IndexKey | Kind::UserKey | Kind::Checkpoint | Kind::Index => {}
             }
         }
         // What was trimmed meanwhile is still in the copy.

@@ -40,6 +40,7 @@ pub(super) enum Kind {
     IndexKey = 6,
     UserKey = 7,
     Checkpoint = 8,
+    Index = 9,
 }
 
 impl Kind {
@@ -53,6 +54,7 @@ impl Kind {
             Self::IndexKey,
             Self::UserKey,
             Self::Checkpoint,
+            Self::Index,
         ];
         all.into_iter().find(|kind| *kind as u8 == byte)
     }

@@ -118,6 +118,8 @@ pub struct Sizes {
     pub disk_free_bytes: u64,
     /// Persons who have a key of their own.
     pub users: u64,
+    /// Items that the models to come have seen, are still to see, and cannot see; `None` if there are none to come.
+    pub takeover: Option<[u64; 3]>,
 }
 
 /// All metrics of one service. Clones share them; each `new` has a registry of its own.
@@ -146,6 +148,8 @@ struct Families {
     checkpoint_sequence: IntGauge,
     disk_free_bytes: IntGauge,
     users: IntGauge,
+    takeover: IntGauge,
+    takeover_items: [IntGauge; 3],
     inference_batch: Histogram,
     commit_group: Histogram,
     frames_skipped: IntCounter,
@@ -225,6 +229,10 @@ impl Metrics {
         ))?;
         let queues =
             add.add(IntGaugeVec::new(Opts::new("upnext_queue_depth", "Entries waiting in a queue."), &["queue"]))?;
+        let takeover = add.add(IntGaugeVec::new(
+            Opts::new("upnext_takeover_items", "Items, by what the models to come know of them."),
+            &["state"],
+        ))?;
         let decisions = add.add(IntCounterVec::new(
             Opts::new("upnext_decisions_total", "Decisions to learn from, by what became of them."),
             &["outcome"],
@@ -277,6 +285,8 @@ impl Metrics {
                 .gauge("upnext_checkpoint_sequence", "Last entry of the log that the newest checkpoint includes.")?,
             disk_free_bytes: add.gauge("upnext_disk_free_bytes", "Bytes free on the disk of the data folder.")?,
             users: add.gauge("upnext_users", "Persons who have a key of their own.")?,
+            takeover: add.gauge("upnext_takeover", "Whether other models look at the catalogue, to take over.")?,
+            takeover_items: ["seen", "left", "lost"].map(|state| takeover.with_label_values(&[state])),
             inference_batch: add.histogram(
                 "upnext_inference_batch_size",
                 "Pictures in one run of a model.",
@@ -405,6 +415,10 @@ impl Metrics {
         self.0.checkpoint_sequence.set(clamp(sizes.checkpoint_sequence));
         self.0.disk_free_bytes.set(clamp(sizes.disk_free_bytes));
         self.0.users.set(clamp(sizes.users));
+        self.0.takeover.set(i64::from(sizes.takeover.is_some()));
+        for (gauge, items) in self.0.takeover_items.iter().zip(sizes.takeover.unwrap_or_default()) {
+            gauge.set(clamp(items));
+        }
     }
 
     /// Records the number of pictures in one run of a model.
@@ -633,6 +647,7 @@ mod tests {
             vectors: 3,
             index_bytes: 4,
             log_sequence: u64::MAX,
+            takeover: Some([5, 6, 0]),
             ..Sizes::default()
         });
         metrics.count_auth_failure("unknown_key");
@@ -646,6 +661,10 @@ mod tests {
         assert_eq!(value(&text, "upnext_queue_depth{queue=\"store\"}"), 7.0);
         assert_eq!(value(&text, "upnext_index_vectors"), 3.0);
         assert_eq!(value(&text, "upnext_ready"), 1.0);
+        assert_eq!(value(&text, "upnext_takeover"), 1.0);
+        assert_eq!(value(&text, "upnext_takeover_items{state=\"left\"}"), 6.0);
+        original.set_sizes(Sizes::default());
+        assert_eq!(value(&original.encode(), "upnext_takeover_items{state=\"left\"}"), 0.0);
         assert_eq!(text.matches("upnext_build_info{").count(), 1);
     }
 

@@ -122,6 +122,21 @@ fn several_models_see_together_and_each_request_may_weigh_them() {
         assert_ne!(fine, coarse, "looks count otherwise");
         let refused = client.post("/v1/recommendations", &json!({"model_weights": {"x": 1}})).await;
         assert_eq!(refused.problem(), (422, "invalid_value".to_owned()));
+        // The same in query strings.
+        let path =
+            |weights: &str| format!("/v1/recommendations?session_id={session}&explain=true&model_weights={weights}");
+        let listed = async |weights: &str| client.get(&path(weights)).await.ok()["horizons"].clone();
+        assert_ne!(listed("blocks-4").await, listed("blocks-2:0.5,blocks-4:0").await);
+        let found = async |weights: &str| {
+            let path = format!("/v1/search?limit=30&model_weights={weights}");
+            client.post_bytes(&path, "image/jpeg", world.pictures[3][0].clone()).await
+        };
+        let score = async |weights: &str| number(&found(weights).await.ok()["items"][5]["score"]);
+        assert_ne!(score("blocks-4:2").await, score("blocks-2").await);
+        for refused in [found("x:1").await, found("blocks-4:much").await, client.get(&path("x")).await] {
+            assert!([400, 422].contains(&refused.problem().0), "{}", refused.body);
+            assert_eq!(refused.json()["errors"][0]["field"], "model_weights");
+        }
     });
 }
 
@@ -222,6 +237,11 @@ fn models_that_cannot_be_used_are_refused_with_the_reason_and_those_in_use_stay(
     manifest("linked", "\"mixed.weights\"", "\"linked.weights\"");
     fs::copy(folder.path().join("mixed.weights"), outside.path().join("weights")).unwrap();
     std::os::unix::fs::symlink(outside.path().join("weights"), folder.path().join("linked.weights")).unwrap();
+    manifest("metric", "dims = 24", "dims = 24\nmetric = \"dot\"");
+    manifest("eight", "dims = 24", "dims = 24\nprecision = \"int8\"");
+    let sixteen = fs::read_to_string(folder.path().join("blocks-2.toml")).unwrap();
+    let sixteen = sixteen.replace("dims = 12", "dims = 12\nprecision = \"int16\"");
+    fs::write(folder.path().join("sixteen.toml"), sixteen).unwrap();
     manifest("hash", "file = \"mixed.onnx\"", "file = \"blocks-4.onnx\"");
     let text_of_mixed = fs::read_to_string(folder.path().join("mixed.toml")).unwrap();
     let without = text_of_mixed.split("[[external_data]]").next().unwrap();
@@ -246,6 +266,7 @@ fn models_that_cannot_be_used_are_refused_with_the_reason_and_those_in_use_stay(
             ("absolute", "outside the folder"),
             ("linked", "outside the folder"),
             ("hash", "SHA-256"),
+            ("metric", "`dot` cannot be used"),
             ("broken", "SHA-256"),
             ("without", "does not name under `external_data`"),
             ("syntax", "no TOML"),
@@ -260,6 +281,14 @@ fn models_that_cannot_be_used_are_refused_with_the_reason_and_those_in_use_stay(
         for body in [json!({"models": []}), json!({"models": [{"name": "mixed", "weight": 0}]}), json!({})] {
             assert_eq!(client.post("/v1/admin/models/activate", &body).await.status, 422, "{body}");
         }
+        let unlike = json!({"models": [{"name": "eight"}, {"name": "blocks-4"}, {"name": "sixteen"}]});
+        let answer = client.post("/v1/admin/models/activate", &unlike).await;
+        assert_eq!(answer.problem().1, "model_refused");
+        assert!(
+            text(&answer.json()["detail"]).contains("eight asks for the precision int8 and sixteen"),
+            "{}",
+            answer.body
+        );
         let twice = json!({"models": [{"name": "mixed"}, {"name": "mixed"}]});
         assert_eq!(client.post("/v1/admin/models/activate", &twice).await.problem().1, "model_refused");
         assert_eq!(client.post("/v1/admin/models/rollback", &Value::Null).await.problem().1, "model_refused");

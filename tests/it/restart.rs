@@ -160,6 +160,7 @@ fn a_saved_index_is_taken_up_but_never_believed_over_the_store() {
     let file = stopped.settings.data_dir.join("index.snapshot");
     let old = std::fs::read(&file).unwrap();
     let server = stopped.start();
+    assert!(server.recovered().indexed >= 24);
     run(async {
         let client = server.client();
         assert_eq!(found(&client, 3).await, before);
@@ -171,24 +172,56 @@ fn a_saved_index_is_taken_up_but_never_believed_over_the_store() {
     let stopped = server.stop();
     std::fs::write(&file, &old).unwrap();
     let server = stopped.start();
+    assert!(server.recovered().indexed >= 24, "deleted ones too, at first");
     run(async {
         let client = server.client();
         assert!(!found(&client, 3).await.contains(&world.id(3).to_owned()), "what was deleted stays deleted");
         let alike = found(&client, 9).await;
         assert!(alike[..2].contains(&world.id(4).to_owned()), "what was replaced looks as it does now: {alike:?}");
     });
-    // A damaged one is passed over.
+    // A damaged one is set aside.
     let stopped = server.stop();
     let mut damaged = old;
     let middle = damaged.len() / 2;
     damaged[middle] ^= 1;
     std::fs::write(&file, &damaged).unwrap();
     let server = stopped.start();
+    assert_eq!(server.recovered().indexed, 0);
+    assert!(file.with_extension("snapshot.damaged").exists());
     run(async {
         let client = server.client();
         assert!(!found(&client, 3).await.contains(&world.id(3).to_owned()));
         assert_eq!(found(&client, 5).await[0], world.id(5));
     });
+}
+
+#[test]
+fn an_index_is_kept_while_the_server_runs() {
+    let (server, world) = (Setup::default().with("store.checkpoint_every_s=0.1").start(), World::get());
+    run(world.load(&server));
+    let file = server.data_dir().join("index.snapshot");
+    let written = std::iter::repeat_with(|| {
+        server.set_time(server.now().plus_seconds(1.0));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::read(&file).ok()
+    });
+    let as_a_crash_leaves_it = written.take(5_000).flatten().next().expect("the index is kept beside checkpoints");
+    let stopped = server.stop();
+    std::fs::write(&file, as_a_crash_leaves_it).unwrap();
+    let server = stopped.start();
+    assert!(server.recovered().indexed > 0, "{:?}", server.recovered());
+    run(async {
+        for n in [0, 11, 23] {
+            let picture = world.pictures[n][0].clone();
+            let answer = server.client().post_bytes("/v1/search", "image/jpeg", picture).await.ok();
+            assert_eq!(ids(&answer["items"])[0], world.id(n));
+        }
+    });
+    // Vectors of other models, or kept otherwise, are not taken up.
+    let server = server.restart_with("index.precision=int8");
+    assert_eq!(server.recovered().indexed, 0);
+    let server = server.restart();
+    assert!(server.recovered().indexed > 0);
 }
 
 #[test]

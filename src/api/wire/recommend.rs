@@ -112,6 +112,9 @@ macro_rules! list_query {
             pub(in crate::api) diversity: Option<f32>,
             /// Whether to give the reasons of every item.
             pub(in crate::api) explain: Option<bool>,
+            /// What each model counts where several are in use, for example `appearance:1,efficientnet-lite0-160:0.5`; those
+            /// that are not named do not count.
+            pub(in crate::api) model_weights: Option<String>,
             /// By when the answer must be out, in milliseconds; late sources are left out.
             pub(in crate::api) deadline_ms: Option<u64>,
         }
@@ -135,6 +138,7 @@ macro_rules! list_query {
                     exclude_seen: self.exclude_seen,
                     diversity: self.diversity,
                     explain: self.explain,
+                    model_weights: self.model_weights,
                     deadline_ms: self.deadline_ms,
                 }
             }
@@ -173,7 +177,7 @@ impl RecommendQuery {
             exclude: self.exclude.as_deref().map(item_ids).transpose()?.unwrap_or_default(),
             diversity: self.diversity,
             explain: self.explain.unwrap_or_default(),
-            model_weights: BTreeMap::new(),
+            model_weights: model_weights(self.model_weights.as_deref())?,
             deadline_ms: self.deadline_ms,
             frames_at_s: None,
         };
@@ -190,6 +194,23 @@ pub(super) fn horizons(text: &str) -> Result<Vec<u32>, ApiError> {
 fn item_ids(text: &str) -> Result<Vec<ItemId>, ApiError> {
     let ids = text.split(',').filter(|word| !word.is_empty()).map(ItemId::new);
     ids.collect::<Result<_, _>>().map_err(|error| ApiError::field("exclude", error.to_string()))
+}
+
+/// Names with their weights, separated by commas; a name alone weighs 1.
+pub(super) fn model_weights(text: Option<&str>) -> Result<BTreeMap<String, f32>, ApiError> {
+    let refused = |detail: &str| ApiError::field("model_weights", detail);
+    let mut weights = BTreeMap::new();
+    for word in text.into_iter().flat_map(|text| text.split(',')) {
+        let (name, weight) = match word.rsplit_once(':') {
+            Some((name, weight)) => (name, weight.trim().parse().ok()),
+            None => (word, Some(1.0)),
+        };
+        let weight = weight.ok_or_else(|| refused("must be names with weights, like appearance:1,other:0.5"))?;
+        if weights.insert(name.trim().to_owned(), weight).is_some() {
+            return Err(refused("names a model twice"));
+        }
+    }
+    Ok(weights)
 }
 
 /// Refuses what is no finite number of at least 0.
@@ -502,6 +523,14 @@ mod tests {
         assert_eq!(filter.must.len(), 1);
         let bad = RecommendQuery { horizons_s: Some("15,x".into()), ..RecommendQuery::default() };
         assert_eq!(bad.into_body().unwrap_err().fields()[0].field, "horizons_s");
+        let weighing = |text: &str| {
+            let query = RecommendQuery { model_weights: Some(text.into()), ..RecommendQuery::default() };
+            query.into_body().map(|(body, _)| body.model_weights)
+        };
+        assert_eq!(weighing("a:0.5, b").unwrap(), [("a".to_owned(), 0.5), ("b".to_owned(), 1.0)].into());
+        for bad in ["a:x", "a:", "a,a:2"] {
+            assert_eq!(weighing(bad).unwrap_err().fields()[0].field, "model_weights", "{bad}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use self::example::{ExampleBody, LikenessBody};
 pub(in crate::api) use self::hit::{SearchAnswerBody, WithField};
-use super::recommend::word;
+use super::recommend::{model_weights, word};
 use super::{FilterBody, Rfc3339};
 use crate::api::options::Limits;
 use crate::api::problem::ApiError;
@@ -117,6 +117,9 @@ pub(in crate::api) struct SearchQuery {
     pub(in crate::api) score_threshold: Option<f32>,
     /// Whether an item is one hit; with `false` each of its pictures is one.
     pub(in crate::api) group: Option<bool>,
+    /// What each model counts where several are in use, for example `appearance:1,efficientnet-lite0-160:0.5`; those that are
+    /// not named do not count.
+    pub(in crate::api) model_weights: Option<String>,
     /// Whether to say what the score is made of.
     pub(in crate::api) explain: Option<bool>,
     /// What of the items comes with the hits, for example `title,tags,thumbnail`.
@@ -145,6 +148,9 @@ pub(in crate::api) struct SimilarQuery {
     pub(in crate::api) score_threshold: Option<f32>,
     /// Whether an item is one hit; with `false` each of its pictures is one.
     pub(in crate::api) group: Option<bool>,
+    /// What each model counts where several are in use, for example `appearance:1,efficientnet-lite0-160:0.5`; those that are
+    /// not named do not count.
+    pub(in crate::api) model_weights: Option<String>,
     /// Whether to say what the score is made of.
     pub(in crate::api) explain: Option<bool>,
     /// What of the items comes with the hits, for example `title,tags,thumbnail`.
@@ -180,6 +186,7 @@ impl SearchQuery {
             region: self.region,
             score_threshold: self.score_threshold,
             group: self.group,
+            model_weights: model_weights(self.model_weights.as_deref())?,
             explain: self.explain.unwrap_or_default(),
             ..SearchBody::default()
         };
@@ -199,6 +206,7 @@ impl SimilarQuery {
             region: self.region,
             score_threshold: self.score_threshold,
             group: self.group,
+            model_weights: self.model_weights,
             explain: self.explain,
             with: self.with,
         };

@@ -12,6 +12,7 @@ use super::layers::{END, Layers, MAX_LAYERS, NONE};
 use super::visited::Scratch;
 use super::walk::{Walk, key, node_of, score_of};
 use super::{Graph, entry_key};
+use crate::index::quantise;
 use crate::index::slots::View;
 
 /// Rows at least this alike share a node.
@@ -101,18 +102,14 @@ impl Graph {
         let _ = self.entry.fetch_update(Ordering::AcqRel, Ordering::Acquire, is_higher);
     }
 
-    /// The node whose row is nearly equal to that of `slot`. Codes are too coarse to tell, so half precision decides.
+    /// The node whose row is nearly equal to that of `slot`. Codes are too coarse to tell, so all that is kept decides.
     fn twin_of(&self, view: &View, slot: u32, near: &[u64]) -> Option<u32> {
-        let mut own = Vec::new();
-        near.iter().take(2).filter(|key| score_of(**key) > FOLD_FROM_COSINE - 0.01).map(|key| node_of(*key)).find(
-            |&node| {
-                if own.is_empty() {
-                    own = view.row(slot).halves.iter().map(|bits| half::f16::from_bits(*bits).to_f32()).collect();
-                }
-                let other = view.row(node).halves;
-                other.len() == own.len() && self.kernels.dot_f16(&own, &other) > FOLD_FROM_COSINE
-            },
-        )
+        let mut near = near.iter().take(2).filter(|key| score_of(**key) > FOLD_FROM_COSINE - 0.01).peekable();
+        near.peek()?;
+        let own = quantise::padded(&view.with_row(slot, |row| row.widen(self.stride))??);
+        near.map(|key| node_of(*key)).find(|&node| {
+            view.with_row(node, |row| row.cosine(self.kernels, &own)).is_some_and(|cosine| cosine > FOLD_FROM_COSINE)
+        })
     }
 
     fn fold(&self, layers: &Layers, head: u32, slot: u32) {

@@ -38,9 +38,10 @@ impl Layers {
         if layer == 0 { 1 } else { 2 }
     }
 
-    /// The most links of a node of this layer.
+    /// The most links of a node of this layer. On the lowest the header takes the place of one, so that with 16 links a row is
+    /// two lines of the processor's cache.
     pub(super) fn most_links(&self, layer: usize) -> usize {
-        if layer == 0 { self.links * 2 } else { self.links }
+        if layer == 0 { self.links * 2 - 1 } else { self.links }
     }
 
     /// The numbers of a row.

@@ -1,7 +1,7 @@
 //! Which rows are like the query, without looking at each? A graph of our own (HNSW) that leads to them.
 //!
 //! It holds links and nothing else: the rows stay in the [slots](super::slots), whose numbers are the nodes, so that a node
-//! costs about 140 bytes with 16 links. What that buys:
+//! costs about 133 bytes with 16 links. What that buys:
 //!
 //! - searches take no lock, also while rows are linked, and the filter is asked on the way: what does not pass is walked
 //!   through but takes no place among the best;

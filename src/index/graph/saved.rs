@@ -17,7 +17,7 @@ use crate::index::slots::View;
 const PART: [u8; 4] = *b"grph";
 
 /// Another layout gets another number.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const CHECKSUM_BYTES: usize = 4;
 

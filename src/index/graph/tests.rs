@@ -20,11 +20,11 @@ fn random(rng: &mut StdRng) -> Embedding {
 
 /// 1,300 slots (a full chunk and some more) of which every tenth is equal to the first, and a graph over most of them.
 fn example() -> (Slots, Graph) {
-    let (mut rng, slots) = (StdRng::seed_from_u64(1), Slots::new(DIMS));
+    let (mut rng, slots) = (StdRng::seed_from_u64(1), Slots::new(DIMS, settings().precision));
     let first = random(&mut rng);
     for item in 0..1_300 {
         let vector = if item % 10 == 0 { first.clone() } else { random(&mut rng) };
-        slots.put(ItemNo(item), &[Row::new(&vector)]).unwrap();
+        slots.put(ItemNo(item), &[Row::new(&vector, settings().precision)]).unwrap();
     }
     let graph = Graph::new(&settings(), Kernels::best(), slots.stride());
     for end in [400, 1_200] {
@@ -104,10 +104,10 @@ fn a_graph_over_other_rows_or_of_another_kind_is_refused() {
     };
     let more_links = IndexSettings { links: 16, ..settings() };
     assert_eq!(load(&slots, &more_links), LoadError::Incompatible("number of links"));
-    let others = Slots::new(DIMS);
+    let others = Slots::new(DIMS, settings().precision);
     assert!(matches!(load(&others, &settings()), LoadError::Damaged(_)), "there are not that many rows");
     let mut rng = StdRng::seed_from_u64(5);
-    (0..1_300).for_each(|item| others.put(ItemNo(item), &[Row::new(&random(&mut rng))]).unwrap());
+    (0..1_300).for_each(|item| others.put(ItemNo(item), &[Row::new(&random(&mut rng), settings().precision)]).unwrap());
     assert_eq!(load(&others, &settings()), LoadError::Incompatible("set of vectors"));
 }
 

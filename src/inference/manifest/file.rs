@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{Channels, ElementType, ExternalFile, Layout, Manifest, ManifestError, ModelBytes};
-use crate::domain::{Fit, InputSize};
+use crate::domain::{Fit, InputSize, Precision};
 use crate::inference::checksum::{hex, parse_sha256, sha256};
 
 const MAX_SIDE: u32 = 4096;
@@ -57,6 +57,23 @@ struct OutputTable {
     name: String,
     dims: usize,
     projection: Option<ExternalTable>,
+    metric: Option<MetricName>,
+    precision: Option<PrecisionName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum MetricName {
+    Cosine,
+    Dot,
+    L2,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PrecisionName {
+    Int8,
+    Int16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -91,6 +108,15 @@ impl ManifestFile {
         if !(1..=MAX_DIMS).contains(&self.output.dims) {
             return Err(refuse("output.dims", format!("must be from 1 to {MAX_DIMS}, not {}", self.output.dims)));
         }
+        if let Some(metric @ (MetricName::Dot | MetricName::L2)) = self.output.metric {
+            let reason = "cannot be used: vectors are scaled to unit length, where it ranks as `cosine` does. Say `cosine`; \
+                          for lengths to count, make dimensions of them in the graph";
+            return Err(refuse("output.metric", format!("`{}` {reason}", format!("{metric:?}").to_lowercase())));
+        }
+        let precision = self.output.precision.map(|name| match name {
+            PrecisionName::Int8 => Precision::Int8,
+            PrecisionName::Int16 => Precision::Int16,
+        });
         let mut manifest = Manifest {
             name: self.name,
             licence: self.licence,
@@ -111,6 +137,7 @@ impl ManifestFile {
             projection_file: projection,
             projection: None,
             toml: String::new().into(),
+            precision,
             model_id: String::new(),
             about: Arc::default(),
             model: ModelBytes::Builtin(&[]),

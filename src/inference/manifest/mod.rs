@@ -22,6 +22,8 @@
 //! [output]
 //! name = "embedding"
 //! dims = 512
+//! metric = "cosine"                    # may be left out; there is no other
+//! precision = "int8"                   # or "int16": how embeddings are kept in memory; else as `index.precision` says
 //!
 //! [output.projection]                  # optional: what `upnext train projection` learned; see `LinearMap`
 //! file = "squeezenet.npy"
@@ -48,7 +50,7 @@ pub(super) use self::file::check_name;
 use super::checksum::{hex, sha256};
 use super::onnx_file::{OnnxFile, OnnxFileError};
 use super::projection::LinearMap;
-use crate::domain::InputSize;
+use crate::domain::{InputSize, Precision};
 
 /// ONNX files are protobuf messages, which end at 2 GiB.
 const MAX_MODEL_BYTES: u64 = 2 << 30;
@@ -89,6 +91,7 @@ pub struct Manifest {
     projection: Option<Arc<LinearMap>>,
     /// As it was read.
     toml: Arc<str>,
+    precision: Option<Precision>,
     model_id: String,
     /// What the file says of itself.
     about: Arc<OnnxFile>,
@@ -386,6 +389,11 @@ impl Manifest {
     /// The text that this was read from.
     pub fn toml(&self) -> &str {
         &self.toml
+    }
+
+    /// How exactly its embeddings are to be kept in memory; `None` for as the settings say.
+    pub fn precision(&self) -> Option<Precision> {
+        self.precision
     }
 
     /// The files of weights beside the model: the names by which it knows them, and what they hold.

@@ -1,7 +1,7 @@
 //! What is accepted, and what is refused with which words.
 
 use super::*;
-use crate::domain::Fit;
+use crate::domain::{Fit, Precision};
 
 /// An ONNX file of operator set 17 with nothing in it.
 const MODEL: &[u8] = b"\x08\x08\x42\x04\x0a\x00\x10\x11\x3a\x00";
@@ -107,6 +107,14 @@ fn what_is_missing_or_unknown_is_named() {
 }
 
 #[test]
+fn embeddings_may_be_kept_as_a_model_says() {
+    let with = |lines: &str| load(|text| text.replace("dims = 320", &format!("dims = 320\n{lines}"))).unwrap();
+    let (plain, int8) = (with(""), with("metric = \"cosine\"\nprecision = \"int8\""));
+    assert_eq!((plain.precision(), int8.precision()), (None, Some(Precision::Int8)));
+    assert_eq!(plain.model_id(), int8.model_id(), "what it sees is the same");
+}
+
+#[test]
 fn values_that_make_no_sense_are_refused() {
     assert_eq!(refused_key("name = \"efficientnet-lite0-160\"", "name = \"a b\""), "name");
     assert_eq!(refused_key("sha256 = \"", "sha256 = \"0"), "sha256");
@@ -115,6 +123,8 @@ fn values_that_make_no_sense_are_refused() {
     assert_eq!(refused_key("short_side = 183", "short_side = 159"), "input.short_side");
     assert_eq!(refused_key("\"centre_crop\"", "\"stretch\""), "input.short_side");
     assert_eq!(refused_key("dims = 320", "dims = 0"), "output.dims");
+    assert_eq!(refused_key("dims = 320", "dims = 320\nmetric = \"dot\""), "output.metric");
+    assert_eq!(refused_key("dims = 320", "dims = 320\nmetric = \"l2\""), "output.metric");
     assert_eq!(refused_key("\"u8\"", "\"u8\"\nmean = [1.0, 1.0, 1.0]"), "input.mean");
     assert_eq!(refused_key("\"u8\"", "\"f32\"\nmean = [nan, 1.0, 1.0]"), "input.mean");
     assert_eq!(refused_key("\"u8\"", "\"f32\"\nstd = [1.0, 0.0, 1.0]"), "input.std");

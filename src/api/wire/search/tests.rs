@@ -100,12 +100,14 @@ fn queries_say_the_same_as_bodies() {
         region: Some("de".into()),
         with: Some("title, thumbnail".into()),
         group: Some(false),
+        model_weights: Some("appearance:2, other".into()),
         ..SearchQuery::default()
     };
     assert!(!query.is_empty() && SearchQuery::default().is_empty());
     let Asked { request, with } = query.with_image(Bytes::from_static(b"x"), &Limits::default()).unwrap();
     assert_eq!((request.limit, request.each_image, request.region.as_deref()), (3, true, Some("de")));
     assert!(matches!(request.available_at, AvailableAt::Then(_)));
+    assert_eq!(request.model_weights, [("appearance".to_owned(), 2.0), ("other".to_owned(), 1.0)].into());
     assert_eq!(with, [WithField::Title, WithField::Thumbnail]);
     let item = ItemId::new("a").unwrap();
     let similar = |query: SimilarQuery| query.with_item(&item, &Limits::default());
