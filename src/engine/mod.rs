@@ -135,9 +135,21 @@ impl Engine {
         }
         let appending = Arc::default();
         let models = Models::new(registry);
-        let stuck = Arc::default();
-        let parts =
-            Parts { clock, options, metrics, eyes, store, live, models, learning, applier, appending, kept, stuck };
+        let parts = Parts {
+            clock,
+            options,
+            metrics,
+            eyes,
+            store,
+            live,
+            models,
+            learning,
+            applier,
+            appending,
+            kept,
+            stuck: Arc::default(),
+            rankers: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+        };
         let engine = Self { parts: Arc::new(parts) };
         Ok((engine, recovered))
     }

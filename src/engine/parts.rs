@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::RwLock;
+use tokio::sync::{RwLock, Semaphore};
 
 use super::applier::{Applier, Change};
 use super::course::Stuck;
@@ -138,6 +138,8 @@ pub(super) struct Parts {
     pub(super) kept: Kept,
     /// Candidate sources that hang.
     pub(super) stuck: Arc<Stuck>,
+    /// Turns to rank: one for each processor.
+    pub(super) rankers: Semaphore,
 }
 
 impl Parts {

@@ -220,6 +220,8 @@ impl Ranking {
     /// given up, and another one leaves that source out.
     async fn by(self: &Arc<Self>, deadline: Instant) -> Result<(Vec<HorizonList>, Gathered), EngineError> {
         loop {
+            // More rankings at a time than processors would only take memory; one that is given up gives its turn back.
+            let _turn = self.parts.rankers.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
             let course = Course::new(&self.parts.stuck, deadline);
             // Whoever asks may go; then nobody waits for the rest.
             let _waiting = Waiting(Arc::clone(&course));
