@@ -216,9 +216,16 @@ struct Ranking {
 }
 
 impl Ranking {
-    /// The lists, from the sources that answer in time. It ranks on a thread that may be blocked; a ranking that hangs in a source is
-    /// given up, and another one leaves that source out.
+    /// The lists, from the sources that answer in time. With frames, for which the index is searched, it ranks on a thread that may be
+    /// blocked; a ranking that hangs in a source is given up, and another one leaves that source out. Without, ranking is shorter than
+    /// handing it to another thread (which halves how many lists a second a server makes), and only leaves out what is known to hang.
     async fn by(self: &Arc<Self>, deadline: Instant) -> Result<(Vec<HorizonList>, Gathered), EngineError> {
+        let span = || trace_span!(target: TRACE_TARGET, "rank");
+        let nobody = || EngineError::Internal("nobody waits for this ranking".into());
+        if self.view.trajectory.last().is_none() {
+            let course = Course::new(&self.parts.stuck, deadline);
+            return span().in_scope(|| self.lists(&course)).ok_or_else(nobody);
+        }
         loop {
             // More rankings at a time than processors would only take memory; one that is given up gives its turn back.
             let _turn = self.parts.rankers.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
@@ -226,14 +233,14 @@ impl Ranking {
             // Whoever asks may go; then nobody waits for the rest.
             let _waiting = Waiting(Arc::clone(&course));
             let (ranking, told) = (Arc::clone(self), Arc::clone(&course));
-            let span = trace_span!(target: TRACE_TARGET, "rank");
+            let span = span();
             let rank = move || span.in_scope(|| ranking.lists(&told));
             let ranked = AbortOnDropHandle::new(tokio::task::spawn_blocking(rank));
             tokio::select! {
                 biased;
                 ranked = ranked => {
                     let lists = ranked.map_err(|e| EngineError::Internal(format!("ranking stopped: {e}")))?;
-                    return lists.ok_or_else(|| EngineError::Internal("nobody waits for this ranking".into()));
+                    return lists.ok_or_else(nobody);
                 }
                 source = course.overrun() => {
                     tracing::warn!(source = source.name(), "a source hangs; it is left out");

@@ -56,7 +56,8 @@ fn a_source_that_hangs_is_left_out_and_comes_back() {
         world.load(&server).await;
         let client = server.client();
         let hung = Hung::source(&server, "trending");
-        let ask = json!({"item_id": world.id(2), "count": 5, "deadline_ms": 2_000});
+        client.post_bytes("/v1/sessions/s/frames", "image/jpeg", world.frame(3, 1.0)).await.ok();
+        let ask = json!({"session_id": "s", "item_id": world.id(2), "count": 5, "deadline_ms": 2_000});
         for round in 0..3 {
             let answer = client.recommend(&ask).await;
             assert_eq!(answer["degraded"], true, "round {round}: {answer}");
@@ -65,7 +66,12 @@ fn a_source_that_hangs_is_left_out_and_comes_back() {
             assert_eq!(all_ids(&answer).len(), 15, "there is an answer without it");
             assert_eq!(hung.inside.load(Ordering::SeqCst), 1, "others do not walk into it");
         }
-        assert_eq!(client.metric("upnext_degraded_answers_total").await, 3.0);
+        let answer = client.recommend(&json!({"item_id": world.id(2), "count": 5})).await;
+        assert!(
+            answer["degraded"] == true && !used(&answer).contains(&"trending"),
+            "nor do those without frames: {answer}"
+        );
+        assert_eq!(client.metric("upnext_degraded_answers_total").await, 4.0);
         hung.let_go();
         loop {
             let answer = client.recommend(&ask).await;
