@@ -13,7 +13,7 @@ use self::session::{Client, Door, Manners, Tally};
 use crate::drive::Load;
 use crate::frames::Frame;
 use crate::process::{machine_cpu_s, usage};
-use crate::report::{Latency, processors};
+use crate::report::{Latency, processors, times};
 use crate::{Failure, interrupted, note};
 
 /// One client in so many misbehaves, each kind in turn.
@@ -136,10 +136,6 @@ impl LiveReport {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let times = |latency: &Option<Latency>| match latency {
-            Some(l) => format!("p50 {:.1}  p90 {:.1}  p99 {:.1}  max {:.1} ms", l.p50_ms, l.p90_ms, l.p99_ms, l.max_ms),
-            None => "none".to_owned(),
-        };
         let Self { sessions, misbehaving, seconds, processors, frames_sent, .. } = self;
         writeln!(
             text,

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::drive::{Load, drive};
 use crate::frames::Frame;
 use crate::live::{self, LiveReport};
-use crate::report::Latency;
+use crate::report::{Latency, times};
 use crate::{Failure, Mode, note};
 
 /// Connections over which the other requests come: as many can be on their way at once.
@@ -200,10 +200,6 @@ impl MixedReport {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let times = |latency: &Option<Latency>| match latency {
-            Some(l) => format!("p50 {:.1}  p99 {:.1}  max {:.1} ms ({})", l.p50_ms, l.p99_ms, l.max_ms, l.requests),
-            None => "none".to_owned(),
-        };
         write!(text, "alone\n{}\nbeside others\n{}\n", self.alone.text(), self.beside.text())?;
         let Self { times_capacity, capacity_per_s, offered_per_s, .. } = self;
         writeln!(

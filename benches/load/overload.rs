@@ -16,7 +16,7 @@ use serde::Serialize;
 use crate::drive::{Load, drive};
 use crate::frames::Frame;
 use crate::process::usage;
-use crate::report::Latency;
+use crate::report::{Latency, times};
 use crate::{Failure, note};
 
 /// Connections over which requests come: as many can be on their way at once.
@@ -203,10 +203,6 @@ impl OverloadReport {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let times = |latency: &Option<Latency>| match latency {
-            Some(l) => format!("p50 {:.1}  p99 {:.1}  max {:.1} ms ({})", l.p50_ms, l.p99_ms, l.max_ms, l.requests),
-            None => "none".to_owned(),
-        };
         let Self { capacity_per_s, viewers, at_capacity_closed_loop, phases } = self;
         writeln!(text, "capacity         {capacity_per_s:.1} frames/s: {viewers} viewers that wait for their answers")?;
         writeln!(text, "                 {}", times(at_capacity_closed_loop))?;

@@ -52,6 +52,16 @@ pub(crate) struct Latency {
     pub(crate) max_ms: f64,
 }
 
+/// The same for people.
+pub(crate) fn times(latency: &Option<Latency>) -> String {
+    match latency {
+        Some(Latency { requests, p50_ms, p90_ms, p99_ms, max_ms }) => {
+            format!("p50 {p50_ms:.1}  p90 {p90_ms:.1}  p99 {p99_ms:.1}  max {max_ms:.1} ms ({requests})")
+        }
+        None => "none".to_owned(),
+    }
+}
+
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Cost {
     cpu_ms_per_request: f64,

@@ -74,7 +74,7 @@ impl Default for CollabLimits {
             sessions: 1 << 20,
             session_items: 64,
             recency_sample: 500,
-            neighbours: 200,
+            neighbours: 500,
             links_per_item: 128,
             link_half_life_s: 30.0 * 86_400.0,
             horizons: Horizons::default(),

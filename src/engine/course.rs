@@ -1,9 +1,9 @@
 //! Is a candidate source late, and what becomes of the answer then?
 //!
-//! A ranking runs on a thread that cannot be broken off, and tells its [`Course`] which source it asks. Whoever waits for it hears
-//! when that source has had its share of the time ([`Course::overrun`]), gives the ranking up and begins another one. A
-//! source in which a ranking hangs is left out by all others until it comes back ([`Stuck`]), so that it costs as many threads
-//! as requests were under way, and no more.
+//! A ranking cannot be broken off. One with frames runs on a thread of its own, and tells its [`Course`] which source it asks.
+//! Whoever waits for it hears when that source has had its share of the time ([`Course::overrun`]), gives the ranking up and
+//! begins another one. A source in which a ranking hangs is left out by all others until it comes back ([`Stuck`]), so that it
+//! costs as many threads as there are turns to rank, and no more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
