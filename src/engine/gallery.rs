@@ -125,9 +125,10 @@ pub(super) struct Turned {
 impl Gaze<'_> {
     /// What to ask with instead of `query`; `None` if the models that count say nothing of it.
     pub(super) fn turn(&self, query: &Embedding) -> Option<Turned> {
-        let Some(weights) = self.weights else { return Some(Turned { vector: query.clone(), scale: 1.0 }) };
         let blend = self.gallery.ensemble.blend();
-        let vector = blend.reweigh(query, weights)?;
+        let vector = blend.ask(query)?;
+        let Some(weights) = self.weights else { return Some(Turned { vector, scale: 1.0 }) };
+        let vector = blend.reweigh(&vector, weights)?;
         Some(Turned { scale: 1.0 / blend.reach(&vector), vector })
     }
 }

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use super::embedder::{InferenceError, ModelSpec};
+use super::metric::Metric;
 use crate::domain::{Embedding, dot};
 
 /// The most models that look at a picture together.
@@ -28,6 +29,7 @@ struct Part {
     model_id: String,
     start: usize,
     dims: usize,
+    metric: Metric,
     /// All sum to 1.
     weight: f32,
 }
@@ -50,7 +52,7 @@ impl Blend {
                 return refused(format!("the model {} is named twice", name(&spec.model_id)));
             }
             let weight = weight / whole;
-            parts.push(Part { model_id: spec.model_id.clone(), start, dims: spec.dims, weight });
+            parts.push(Part { model_id: spec.model_id.clone(), start, dims: spec.dims, metric: spec.metric, weight });
             start += spec.dims;
         }
         Ok(Self { parts, dims: start })
@@ -91,6 +93,21 @@ impl Blend {
             own.as_slice().iter().map(move |value| value * scale)
         });
         Embedding::unit(scaled.collect()).ok()
+    }
+
+    /// What to ask with for pictures like `fused`: itself, unless a model's [`Metric`] asks otherwise; `None` if that says nothing.
+    pub fn ask(&self, fused: &Embedding) -> Option<Embedding> {
+        if self.parts.iter().all(|part| part.metric == Metric::Cosine) {
+            return Some(fused.clone());
+        }
+        let mut values = fused.as_slice().to_vec();
+        for part in &self.parts {
+            let own = values.get_mut(part.start..part.start + part.dims)?;
+            if !part.metric.ask(own) {
+                own.fill(0.0);
+            }
+        }
+        Embedding::unit(values).ok()
     }
 
     /// What a question's weights by model name come down to; the reason if they cannot be used. Models that it does not name do
@@ -152,7 +169,7 @@ mod tests {
 
     fn spec(name: &str, dims: usize) -> ModelSpec {
         let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
-        ModelSpec { model_id: format!("{name}@01234567"), input, dims }
+        ModelSpec { model_id: format!("{name}@01234567"), input, dims, metric: Metric::Cosine }
     }
 
     fn blend(weights: &[f32], dims: &[usize]) -> Blend {
@@ -185,6 +202,25 @@ mod tests {
             assert!(weights(&bad).is_err(), "{bad:?}");
         }
         assert_eq!(weights(&[("b", 2.0)]), Ok(Weights(vec![0.0, 1.0])));
+    }
+
+    #[test]
+    fn each_model_is_asked_by_its_own_metric() {
+        let dot = Metric::Dot { max_norm: 4.0 };
+        let (a, b) = (spec("a", 3), ModelSpec { metric: dot, ..spec("b", 3) });
+        let blend = Blend::new(&[(&a, 1.0), (&b, 3.0)]).unwrap();
+        let see = |by_a: &[f32], by_b: &[f32]| {
+            blend.fuse(&[Embedding::unit(by_a.to_vec()).unwrap(), dot.lift(by_b).unwrap()]).unwrap()
+        };
+        let query = see(&[1.0, 0.0, 0.0], &[2.0, 0.0]);
+        let asked = blend.ask(&query).unwrap();
+        for (by_a, by_b) in [([1.0, 0.0, 0.0], [3.0, 1.0]), ([0.6, 0.8, 0.0], [1.0, -1.0])] {
+            let expected = 0.25 * by_a[0] + 0.75 * by_b[0] / 4.0;
+            assert!((asked.cosine(&see(&by_a, &by_b)) - expected).abs() < 1e-5);
+        }
+        let only_b = blend.weights(&[("b".to_owned(), 1.0)].into()).unwrap();
+        let asked = blend.reweigh(&asked, &only_b).unwrap();
+        assert!((asked.cosine(&see(&[0.0, 1.0, 0.0], &[4.0, 0.0])) / blend.reach(&asked) - 1.0).abs() < 1e-5);
     }
 
     fn pictures(dims: usize) -> impl Strategy<Value = (Embedding, Embedding)> {

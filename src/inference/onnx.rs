@@ -11,6 +11,7 @@ use super::batch;
 use super::binding::{Bindings, Memory};
 use super::embedder::InferenceError;
 use super::manifest::{ElementType, Manifest};
+use super::metric::Metric;
 use super::projection::LinearMap;
 use super::provider::{Provider, ProviderOutcome, ProviderReport};
 use super::runtime;
@@ -25,6 +26,7 @@ pub struct OnnxBackend {
     output_name: String,
     /// Numbers of the model's output for a picture.
     dims: usize,
+    metric: Metric,
     projection: Option<Arc<LinearMap>>,
     /// Models are sometimes exported for one batch size only; smaller batches are then filled up with zeros.
     fixed_batch: Option<usize>,
@@ -134,6 +136,7 @@ impl OnnxBackend {
             input_name: manifest.input_name().to_owned(),
             output_name: manifest.output_name().to_owned(),
             dims: manifest.model_dims(),
+            metric: manifest.metric(),
             projection: manifest.projection().cloned(),
             fixed_batch,
             buffer: writer.buffer(),
@@ -186,13 +189,13 @@ impl OnnxBackend {
         let count = self.buckets.map_or(pictures.len(), |max_batch| batch::bucket(pictures.len(), max_batch));
         let batch = self.fixed_batch.unwrap_or(count);
         let (dims, expected) = (self.dims, batch * self.dims);
-        let projection = self.projection.as_deref();
+        let (metric, projection) = (self.metric, self.projection.as_deref());
         let read = |values: &[f32]| {
             if values.len() != expected {
                 return Err(BackendError::Output { expected, got: values.len() });
             }
             let embedding = |row: &[f32]| {
-                let embedding = Embedding::unit(row.to_vec())?;
+                let embedding = metric.lift(row)?;
                 match projection {
                     Some(map) => map.apply(&embedding),
                     None => Ok(embedding),

@@ -65,6 +65,42 @@ async fn finds(client: &Client, n: usize) {
     assert!(id == world.id(n) && score > 0.98, "{id} {score}");
 }
 
+/// Plain grey pictures of these shades are all in one direction for `blocks-4`; the brighter one is, the longer what it makes of it.
+#[test]
+fn models_whose_lengths_count_say_by_which_metric() {
+    let folder = copied();
+    for metric in ["dot", "l2"] {
+        let manifest = fs::read_to_string(folder.path().join("blocks-4.toml")).unwrap();
+        let manifest = manifest.replace("name = \"blocks-4\"", &format!("name = \"by-{metric}\""));
+        let manifest = format!("{manifest}metric = \"{metric}\"\nmax_norm = 5.0\n");
+        fs::write(folder.path().join(format!("by-{metric}.toml")), manifest).unwrap();
+    }
+    let grey = |shade: u8| {
+        let picture = image::RgbImage::from_pixel(64, 64, image::Rgb([shade; 3]));
+        crate::support::world::base64(&crate::support::world::png(&picture))
+    };
+    let server = setup(folder.path(), "by-l2").start();
+    run(async {
+        let client = server.client();
+        for shade in [100, 140, 180, 220, 250] {
+            let item = json!({"title": "grey", "images_base64": [grey(shade)]});
+            client.put(&format!("/v1/items/{shade}"), &item).await.ok();
+        }
+        let found = async || {
+            let answer = client.post("/v1/search", &json!({"image_base64": grey(185), "limit": 5})).await.ok();
+            let found: Vec<String> =
+                list(&answer["items"]).iter().map(|hit| text(&hit["item_id"]).to_owned()).collect();
+            found
+        };
+        assert_eq!(found().await, ["180", "220", "140", "250", "100"], "the nearest shade first");
+        activate(&client, &json!([{"name": "by-dot"}])).await;
+        taken_over(&client, &["by-dot"]).await;
+        assert_eq!(found().await, ["250", "220", "180", "140", "100"], "the brightest first");
+        let similar = client.get("/v1/items/140/similar?limit=4").await.ok();
+        assert_eq!(ids(&similar["items"]), ["250", "220", "180", "100"]);
+    });
+}
+
 #[test]
 fn several_models_see_together_and_each_request_may_weigh_them() {
     let (server, world) =
@@ -266,7 +302,7 @@ fn models_that_cannot_be_used_are_refused_with_the_reason_and_those_in_use_stay(
             ("absolute", "outside the folder"),
             ("linked", "outside the folder"),
             ("hash", "SHA-256"),
-            ("metric", "`dot` cannot be used"),
+            ("metric", "is needed with this metric"),
             ("broken", "SHA-256"),
             ("without", "does not name under `external_data`"),
             ("syntax", "no TOML"),

@@ -216,7 +216,7 @@ mod tests {
 
     use super::*;
     use crate::domain::{Fit, InputSize};
-    use crate::inference::ModelSpec;
+    use crate::inference::{Metric, ModelSpec};
 
     fn unit(values: &[f32]) -> Embedding {
         Embedding::unit(values.to_vec()).unwrap()
@@ -229,7 +229,7 @@ mod tests {
     /// Two models whose parts make up `dims` dimensions, or one.
     fn blend(dims: usize, models: usize) -> Blend {
         let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
-        let spec = |name: &str, dims| ModelSpec { model_id: name.to_owned(), input, dims };
+        let spec = |name: &str, dims| ModelSpec { model_id: name.to_owned(), input, dims, metric: Metric::Cosine };
         match models {
             1 => Blend::new(&[(&spec("a", dims), 1.0)]).unwrap(),
             _ => Blend::new(&[(&spec("a", 1), 0.3), (&spec("b", dims - 1), 0.7)]).unwrap(),

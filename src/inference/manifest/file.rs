@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::{Channels, ElementType, ExternalFile, Layout, Manifest, ManifestError, ModelBytes};
 use crate::domain::{Fit, InputSize, Precision};
 use crate::inference::checksum::{hex, parse_sha256, sha256};
+use crate::inference::metric::Metric;
 
 const MAX_SIDE: u32 = 4096;
 /// As many as an index takes.
@@ -58,6 +59,7 @@ struct OutputTable {
     dims: usize,
     projection: Option<ExternalTable>,
     metric: Option<MetricName>,
+    max_norm: Option<f32>,
     precision: Option<PrecisionName>,
 }
 
@@ -96,6 +98,7 @@ impl ManifestFile {
             Ok(ExternalFile { file: inside(table.file)?, sha256: digest("external_data.sha256", &table.sha256)? })
         });
         let external = external.collect::<Result<Vec<_>, ManifestError>>()?;
+        let metric = self.output.metric()?;
         let projection = self.output.projection.map(|table| {
             Ok::<_, ManifestError>(ExternalFile {
                 file: inside(table.file)?,
@@ -107,11 +110,6 @@ impl ManifestFile {
         let (mean, std) = self.input.normalisation()?;
         if !(1..=MAX_DIMS).contains(&self.output.dims) {
             return Err(refuse("output.dims", format!("must be from 1 to {MAX_DIMS}, not {}", self.output.dims)));
-        }
-        if let Some(metric @ (MetricName::Dot | MetricName::L2)) = self.output.metric {
-            let reason = "cannot be used: vectors are scaled to unit length, where it ranks as `cosine` does. Say `cosine`; \
-                          for lengths to count, make dimensions of them in the graph";
-            return Err(refuse("output.metric", format!("`{}` {reason}", format!("{metric:?}").to_lowercase())));
         }
         let precision = self.output.precision.map(|name| match name {
             PrecisionName::Int8 => Precision::Int8,
@@ -134,6 +132,7 @@ impl ManifestFile {
             std,
             output_name: self.output.name,
             model_dims: self.output.dims,
+            metric,
             projection_file: projection,
             projection: None,
             toml: String::new().into(),
@@ -144,6 +143,32 @@ impl ManifestFile {
         };
         manifest.model_id = model_id(&manifest);
         Ok(manifest)
+    }
+}
+
+impl OutputTable {
+    fn metric(&self) -> Result<Metric, ManifestError> {
+        let name = self.metric.unwrap_or(MetricName::Cosine);
+        let max_norm = match (name, self.max_norm) {
+            (MetricName::Cosine, None) => return Ok(Metric::Cosine),
+            (MetricName::Cosine, Some(_)) => {
+                return Err(refuse("output.max_norm", "has no meaning when the metric is `cosine`".to_owned()));
+            }
+            (_, Some(max_norm)) if max_norm.is_normal() && max_norm > 0.0 => max_norm,
+            (_, Some(_)) => return Err(refuse("output.max_norm", "must be a number above 0".to_owned())),
+            (_, None) => {
+                let reason = "is needed with this metric: the greatest length of an output".to_owned();
+                return Err(refuse("output.max_norm", reason));
+            }
+        };
+        if self.projection.is_some() {
+            return Err(refuse("output.projection", "can be had with the metric `cosine` only".to_owned()));
+        }
+        Ok(match name {
+            MetricName::Cosine => Metric::Cosine,
+            MetricName::Dot => Metric::Dot { max_norm },
+            MetricName::L2 => Metric::L2 { max_norm },
+        })
     }
 }
 
@@ -225,6 +250,7 @@ fn model_id(manifest: &Manifest) -> String {
         m.output_name,
         m.model_dims
     );
+    let how = if m.metric == Metric::Cosine { how } else { format!("{how} {:?}", m.metric) };
     let how = m
         .external
         .iter()

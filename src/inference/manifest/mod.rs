@@ -22,7 +22,8 @@
 //! [output]
 //! name = "embedding"
 //! dims = 512
-//! metric = "cosine"                    # may be left out; there is no other
+//! metric = "cosine"                    # or "dot" or "l2", for which lengths count; may be left out
+//! max_norm = 12.5                      # for "dot" and "l2" only: the greatest length of an output
 //! precision = "int8"                   # or "int16": how embeddings are kept in memory; else as `index.precision` says
 //!
 //! [output.projection]                  # optional: what `upnext train projection` learned; see `LinearMap`
@@ -48,6 +49,7 @@ pub use self::draft::{Draft, DraftError};
 use self::file::ManifestFile;
 pub(super) use self::file::check_name;
 use super::checksum::{hex, sha256};
+use super::metric::Metric;
 use super::onnx_file::{OnnxFile, OnnxFileError};
 use super::projection::LinearMap;
 use crate::domain::{InputSize, Precision};
@@ -87,6 +89,7 @@ pub struct Manifest {
     output_name: String,
     /// Numbers of the model's output.
     model_dims: usize,
+    metric: Metric,
     projection_file: Option<ExternalFile>,
     projection: Option<Arc<LinearMap>>,
     /// As it was read.
@@ -373,10 +376,15 @@ impl Manifest {
 
     /// Dimensions of an embedding.
     pub fn dims(&self) -> usize {
-        self.projection.as_ref().map_or(self.model_dims, |map| map.dims())
+        self.projection.as_ref().map_or(self.model_dims + self.metric.added_dims(), |map| map.dims())
     }
 
-    /// Numbers of the model's output, before a [`projection`](Self::projection).
+    /// How its outputs are compared.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Numbers of the model's output, before a [`projection`](Self::projection) or a [`metric`](Self::metric) adds to them.
     pub fn model_dims(&self) -> usize {
         self.model_dims
     }

@@ -115,6 +115,24 @@ fn embeddings_may_be_kept_as_a_model_says() {
 }
 
 #[test]
+fn embeddings_may_be_compared_as_a_model_says() {
+    let with = |lines: &str| load(|text| text.replace("dims = 320", &format!("dims = 320\n{lines}"))).unwrap();
+    let [plain, cosine, dot, l2, wider] = [
+        with(""),
+        with("metric = \"cosine\""),
+        with("metric = \"dot\"\nmax_norm = 9.5"),
+        with("metric = \"l2\"\nmax_norm = 9.5"),
+        with("metric = \"l2\"\nmax_norm = 19"),
+    ];
+    assert_eq!((dot.metric(), l2.metric()), (Metric::Dot { max_norm: 9.5 }, Metric::L2 { max_norm: 9.5 }));
+    assert_eq!([plain.dims(), cosine.dims(), dot.dims(), l2.dims()], [320, 320, 321, 322]);
+    assert_eq!(plain.model_id(), cosine.model_id());
+    let ids = [&plain, &dot, &l2, &wider].map(Manifest::model_id);
+    let distinct: std::collections::HashSet<&str> = ids.into_iter().collect();
+    assert_eq!(distinct.len(), 4, "vectors of one must not meet those of another: {ids:?}");
+}
+
+#[test]
 fn values_that_make_no_sense_are_refused() {
     assert_eq!(refused_key("name = \"efficientnet-lite0-160\"", "name = \"a b\""), "name");
     assert_eq!(refused_key("sha256 = \"", "sha256 = \"0"), "sha256");
@@ -123,8 +141,15 @@ fn values_that_make_no_sense_are_refused() {
     assert_eq!(refused_key("short_side = 183", "short_side = 159"), "input.short_side");
     assert_eq!(refused_key("\"centre_crop\"", "\"stretch\""), "input.short_side");
     assert_eq!(refused_key("dims = 320", "dims = 0"), "output.dims");
-    assert_eq!(refused_key("dims = 320", "dims = 320\nmetric = \"dot\""), "output.metric");
-    assert_eq!(refused_key("dims = 320", "dims = 320\nmetric = \"l2\""), "output.metric");
+    assert_eq!(refused_key("dims = 320", "dims = 320\nmetric = \"dot\""), "output.max_norm");
+    assert_eq!(refused_key("dims = 320", "dims = 320\nmetric = \"l2\"\nmax_norm = 0.0"), "output.max_norm");
+    assert_eq!(refused_key("dims = 320", "dims = 320\nmax_norm = 1.0"), "output.max_norm");
+    let projected =
+        "dims = 320\nmetric = \"dot\"\nmax_norm = 1.0\n[output.projection]\nfile = \"p.npy\"\nsha256 = \"\"";
+    assert_eq!(
+        refused_key("dims = 320", &projected.replace("sha256 = \"\"", &format!("sha256 = \"{}\"", "0".repeat(64)))),
+        "output.projection"
+    );
     assert_eq!(refused_key("\"u8\"", "\"u8\"\nmean = [1.0, 1.0, 1.0]"), "input.mean");
     assert_eq!(refused_key("\"u8\"", "\"f32\"\nmean = [nan, 1.0, 1.0]"), "input.mean");
     assert_eq!(refused_key("\"u8\"", "\"f32\"\nstd = [1.0, 0.0, 1.0]"), "input.std");

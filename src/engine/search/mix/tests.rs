@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::{Fit, InputSize, Item, ItemId};
 use crate::engine::Strategy;
 use crate::index::ExactIndex;
-use crate::inference::{Blend, ModelSpec};
+use crate::inference::{Blend, Metric, ModelSpec};
 
 const DIMS: usize = 6;
 const ITEMS: u32 = 700;
@@ -71,7 +71,8 @@ fn mix<'a>(shelf: &'a Shelf, wanted: &Wanted, random: &mut StdRng) -> Mix<'a> {
         described.push(Described { example: samples.len() + described.len(), weight: 1.0, negative: false, by });
     }
     let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
-    let blend = Blend::new(&[(&ModelSpec { model_id: "m@1".into(), input, dims: DIMS }, 1.0)]).unwrap();
+    let blend =
+        Blend::new(&[(&ModelSpec { model_id: "m@1".into(), input, dims: DIMS, metric: Metric::Cosine }, 1.0)]).unwrap();
     let strategy = if wanted.average { Strategy::AverageVector } else { Strategy::BestScore };
     let allowed = wanted.few.then(|| (0..ITEMS).filter(|no| no % 17 == 3).collect());
     Mix {
