@@ -100,22 +100,24 @@ pub(super) struct Restored {
 
 /// The newest checkpoint that can be used, if there is any; others are set aside.
 pub(super) fn load(store: &Store, options: &EngineOptions) -> Result<Option<Restored>, StoreError> {
-    while let Some(Checkpoint { sequence, mut sections }) = store.load_checkpoint()? {
-        let ranking = sections.remove(RANKING);
-        let preference = sections.remove(PREFERENCE);
-        let models = sections.remove(MODELS).and_then(|bytes| String::from_utf8(bytes).ok());
-        let mut section = |name: &str| sections.remove(name).ok_or_else(|| format!("it has no section `{name}`"));
+    while let Some(mut stored) = store.load_checkpoint()? {
+        let sequence = stored.sequence();
+        // One at a time, and let go before the next.
+        let mut optional = |name: &str| stored.section(name).map_err(|e| e.to_string());
         let restored = (|| {
+            let ranking = optional(RANKING)?;
+            let models = optional(MODELS)?.and_then(|bytes| String::from_utf8(bytes).ok());
+            let mut section = |name: &str| optional(name)?.ok_or_else(|| format!("it has no section `{name}`"));
             let catalogue =
                 Catalogue::with_numbers(options.max_items, &section(NUMBERS)?).map_err(|e| e.to_string())?;
             let items = catalogue.numbered();
             let limits = &options.collab_limits;
             let mut collab = Collab::load(limits, items, &section(COLLAB)?).map_err(|e| e.to_string())?;
-            if let Some(bytes) = &preference {
-                collab.preference = Preference::load(&limits.preference, items, bytes).map_err(|e| e.to_string())?;
-            }
             let sessions =
                 SessionTable::load(options.session_limits, items, &section(SESSIONS)?).map_err(|e| e.to_string())?;
+            if let Some(bytes) = optional(PREFERENCE)? {
+                collab.preference = Preference::load(&limits.preference, items, &bytes).map_err(|e| e.to_string())?;
+            }
             Ok::<_, String>(Restored { sequence, catalogue, collab, sessions, ranking, models })
         })();
         match restored {
@@ -207,11 +209,11 @@ impl Parts {
             Some(Checkpoint { sequence, sections: sections.map(|(name, bytes)| (name.to_owned(), bytes)).into() })
         });
         let Some(checkpoint) = taken else { return Ok(false) };
-        let bytes: usize = checkpoint.sections.values().map(Vec::len).sum();
-        self.store.save_checkpoint(&checkpoint, erasures)?;
+        let (sequence, bytes) = (checkpoint.sequence, checkpoint.sections.values().map(Vec::len).sum::<usize>());
+        self.store.save_checkpoint(checkpoint, erasures)?;
         let mut kept = self.kept.0.lock();
-        (kept.sequence, kept.erasures, kept.learned) = (checkpoint.sequence, erasures, learned);
-        tracing::info!(sequence = checkpoint.sequence, bytes, "a checkpoint was kept");
+        (kept.sequence, kept.erasures, kept.learned) = (sequence, erasures, learned);
+        tracing::info!(sequence, bytes, "a checkpoint was kept");
         Ok(true)
     }
 

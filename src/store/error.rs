@@ -91,6 +91,9 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(String),
     /// The store was closed, or its writer has ended.
     #[error("the store is closed")]
     Closed,

@@ -34,7 +34,7 @@ mod user_keys;
 mod writer;
 
 pub use amend::Stamp;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, StoredCheckpoint, Unusable};
 pub use embedded::{Queueing, Scanned, Store, StoreSizes};
 pub use error::StoreError;
 pub use log::{Appended, EventLog, LogEntry, Replayed};

@@ -24,6 +24,8 @@ use crate::domain::SealingKey;
 const FORMAT: u8 = 2;
 const HEADER_BYTES: usize = 7;
 const TAG_BYTES: usize = 16;
+/// What stands before the payload.
+const BEFORE_BYTES: usize = HEADER_BYTES + NONCE_LEN;
 
 /// What sealing adds to a payload, in bytes.
 pub(super) const OVERHEAD_BYTES: usize = HEADER_BYTES + NONCE_LEN + TAG_BYTES;
@@ -94,32 +96,54 @@ pub(super) fn key(bytes: &[u8; SealingKey::BYTES]) -> Result<LessSafeKey, SealEr
     UnboundKey::new(&AES_256_GCM, bytes).map(LessSafeKey::new).map_err(|_| SealError::Broken)
 }
 
+/// What a record has around its sealed payload.
+#[derive(Debug)]
+pub(super) struct Envelope {
+    /// Header and nonce.
+    pub(super) before: [u8; BEFORE_BYTES],
+    /// The tag.
+    pub(super) after: [u8; TAG_BYTES],
+}
+
 /// Seals `payload` under `key`, which is that of `header.scope`.
 pub(super) fn seal(key: &LessSafeKey, header: Header, context: &[u8], payload: &[u8]) -> Result<Vec<u8>, SealError> {
     let mut record = Vec::with_capacity(payload.len() + OVERHEAD_BYTES + 24);
-    record.extend(header.bytes());
-    let nonce = random::<NONCE_LEN>()?;
-    record.extend(nonce);
-    let start = record.len();
+    record.resize(BEFORE_BYTES, 0);
     record.extend_from_slice(payload);
+    let envelope = seal_in_place(key, header, context, &mut record[BEFORE_BYTES..])?;
+    record[..BEFORE_BYTES].copy_from_slice(&envelope.before);
+    record.extend_from_slice(&envelope.after);
+    Ok(record)
+}
+
+/// The same where the payload lies, for what is large.
+fn seal_in_place(key: &LessSafeKey, header: Header, context: &[u8], payload: &mut [u8]) -> Result<Envelope, SealError> {
+    let nonce = random::<NONCE_LEN>()?;
     let aad = [&header.bytes(), context].concat();
     let tag = key
-        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut record[start..])
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), payload)
         .map_err(|_| SealError::Broken)?;
-    record.extend_from_slice(tag.as_ref());
-    Ok(record)
+    let mut before = [0; BEFORE_BYTES];
+    before[..HEADER_BYTES].copy_from_slice(&header.bytes());
+    before[HEADER_BYTES..].copy_from_slice(&nonce);
+    Ok(Envelope { before, after: tag.as_ref().try_into().map_err(|_| SealError::Broken)? })
 }
 
 /// The payload of a record, which `key` must have sealed with this context.
 pub(super) fn open(key: &LessSafeKey, record: &[u8], context: &[u8]) -> Result<Vec<u8>, SealError> {
+    open_owned(key, record.to_vec(), context)
+}
+
+/// The same in the record's own memory, for what is large.
+fn open_owned(key: &LessSafeKey, mut record: Vec<u8>, context: &[u8]) -> Result<Vec<u8>, SealError> {
     let (header, rest) = record.split_at_checked(HEADER_BYTES).ok_or(SealError::Unknown)?;
-    let (nonce, sealed) = rest.split_at_checked(NONCE_LEN).ok_or(SealError::Unknown)?;
+    let (nonce, _) = rest.split_at_checked(NONCE_LEN).ok_or(SealError::Unknown)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| SealError::Unknown)?;
     let aad = [header, context].concat();
-    let mut payload = sealed.to_vec();
-    let bytes = key.open_in_place(nonce, Aad::from(aad), &mut payload).map_err(|_| SealError::Broken)?.len();
-    payload.truncate(bytes);
-    Ok(payload)
+    let opened = key.open_within(nonce, Aad::from(aad), &mut record, BEFORE_BYTES..);
+    let bytes = opened.map_err(|_| SealError::Broken)?.len();
+    record.truncate(bytes);
+    Ok(record)
 }
 
 impl Header {
@@ -169,12 +193,26 @@ impl ServiceKeys {
         seal(key, Header { kind, scope: Scope::Service(*id) }, context, payload)
     }
 
+    /// The same where the payload lies.
+    pub(super) fn seal_in_place(&self, kind: Kind, context: &[u8], payload: &mut [u8]) -> Result<Envelope, SealError> {
+        let (id, key) = self.0.first().ok_or(SealError::NoKey(0))?;
+        seal_in_place(key, Header { kind, scope: Scope::Service(*id) }, context, payload)
+    }
+
     /// Opens a record of this kind that a key of the service sealed.
     pub(super) fn open(&self, kind: Kind, context: &[u8], record: &[u8]) -> Result<Vec<u8>, SealError> {
+        open(self.key_of(kind, record)?, record, context)
+    }
+
+    /// The same in the record's own memory.
+    pub(super) fn open_owned(&self, kind: Kind, context: &[u8], record: Vec<u8>) -> Result<Vec<u8>, SealError> {
+        open_owned(self.key_of(kind, &record)?, record, context)
+    }
+
+    fn key_of(&self, kind: Kind, record: &[u8]) -> Result<&LessSafeKey, SealError> {
         match Header::of(record)? {
             Header { kind: found, scope: Scope::Service(id) } if found == kind => {
-                let (_, key) = self.0.iter().find(|(own, _)| *own == id).ok_or(SealError::NoKey(id))?;
-                open(key, record, context)
+                self.0.iter().find(|(own, _)| *own == id).map(|(_, key)| key).ok_or(SealError::NoKey(id))
             }
             Header { .. } => Err(SealError::Unknown),
         }

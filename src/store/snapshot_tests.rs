@@ -57,7 +57,7 @@ async fn a_snapshot_brings_back_what_was_there() {
 
     assert!(matches!(snapshots.restore("monday", &keys()), Err(StoreError::Locked { .. })), "it is in use");
     store.erase_user(UserKey([1; 16])).unwrap();
-    store.save_checkpoint(&Checkpoint { sequence: 60, ..Checkpoint::default() }, 1).unwrap();
+    store.save_checkpoint(Checkpoint { sequence: 60, ..Checkpoint::default() }, 1).unwrap();
     drop(store);
     let restored = snapshots.restore("monday", &keys()).unwrap();
     assert_eq!((restored.entries, restored.erased), (34, 17), "nobody comes back who was erased since");

@@ -186,6 +186,7 @@ impl Writer {
                 | StoreError::NoSnapshot { .. }
                 | StoreError::Snapshot(_)
                 | StoreError::Io { .. }
+                | StoreError::Thread(_)
                 | StoreError::Closed) => State::Failed(other),
             };
         }
