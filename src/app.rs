@@ -492,7 +492,10 @@ pub fn collab_limits(settings: &Settings) -> CollabLimits {
 
 fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: LearningOptions) -> EngineOptions {
     let Settings { vision, session, ranking, inference, .. } = settings;
-    let decode_threads = if vision.decode_workers == 0 { processors().div_ceil(2) } else { vision.decode_workers };
+    let (decode_threads, spare_decode_threads) = match vision.decode_workers {
+        0 => (processors().div_ceil(2), processors() / 2),
+        threads => (threads, 0),
+    };
     EngineOptions {
         max_items: settings.index.max_items,
         decode_limits: DecodeLimits {
@@ -502,6 +505,7 @@ fn engine_options(settings: &Settings, hazard_model: HazardModel, learning: Lear
             max_alloc_bytes: vision.max_decode_bytes,
         },
         decode_threads,
+        spare_decode_threads,
         decode_queue: vision.decode_queue,
         near_duplicate_difference: session.near_duplicate_difference,
         queue_timeout: Duration::from_millis(inference.queue_timeout_ms),

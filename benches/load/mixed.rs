@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde::Serialize;
 use serde_json::json;
+use tokio::task::JoinHandle;
 
-use crate::drive::{Load, drive};
+use crate::drive::Load;
 use crate::frames::Frame;
 use crate::live::{self, LiveReport};
 use crate::report::{Latency, times};
-use crate::{Failure, Mode, note};
+use crate::{Failure, note};
 
 /// Connections over which the other requests come: as many can be on their way at once.
-const CONNECTIONS: usize = 64;
-/// Viewers that find out what the server can do.
-const FINDERS: u16 = 16;
+const CONNECTIONS: usize = 256;
+/// Of them, how many find out what the server can do, by asking again as soon as they have an answer.
+const FINDERS: usize = 16;
 const FINDING: Duration = Duration::from_secs(8);
 /// Clients that write items, one after the other, and items in a batch.
 const IMPORTERS: usize = 2;
@@ -30,7 +32,7 @@ const BATCH_ITEMS: usize = 64;
 #[derive(Debug, Serialize)]
 pub(crate) struct MixedReport {
     times_capacity: f64,
-    /// Lists a second that viewers got who waited for their answers, beside nothing else.
+    /// Of the same requests, how many a second were answered to clients who waited for each answer, beside nothing else.
     capacity_per_s: f64,
     alone: LiveReport,
     beside: LiveReport,
@@ -60,33 +62,19 @@ pub(crate) async fn run(
 ) -> Result<MixedReport, Failure> {
     let alone = live::run(load, frames.clone(), false).await?;
     note("what it can do");
-    let lists = Load { mode: Mode::Lists, viewers: FINDERS, duration: FINDING, ..*load };
-    let measured = drive(&lists, Vec::new(), item_ids.clone()).await?;
-    let answers: usize = measured.latencies_us.values().map(Vec::len).sum();
-    let capacity_per_s = answers as f64 / measured.seconds.max(1e-9);
+    let asked = Arc::new(Asked { item_ids, pictures: frames.iter().map(|frame| frame.bytes.clone()).collect() });
+    let alive = others(load, FINDERS, f64::INFINITY, Instant::now() + FINDING, &asked)?;
+    let mut found = Tally::default();
+    for other in alive {
+        found.add(other.await?);
+    }
+    let capacity_per_s = found.answered_us.len() as f64 / FINDING.as_secs_f64();
 
-    let until = Instant::now() + load.warmup + load.duration;
+    let begin = Instant::now();
+    let until = begin + load.warmup + load.duration;
     let rate_per_s = factor * capacity_per_s;
     note(&format!("{rate_per_s:.0} other requests a second, and imports"));
-    let (next, item_ids) = (Arc::new(AtomicU64::new(0)), Arc::new(item_ids));
-    let begin = Instant::now();
-    let mut others = Vec::with_capacity(CONNECTIONS);
-    for _ in 0..CONNECTIONS {
-        let (client, base) = (load.address.client(load.http2)?, load.address.base.clone());
-        let (next, item_ids) = (Arc::clone(&next), Arc::clone(&item_ids));
-        others.push(tokio::spawn(async move {
-            let mut tally = Tally::default();
-            loop {
-                let turn = next.fetch_add(1, Ordering::Relaxed);
-                let due = begin + Duration::from_secs_f64(turn as f64 / rate_per_s);
-                if due >= until {
-                    return tally;
-                }
-                tokio::time::sleep_until(due.into()).await;
-                tally.ask(&client, &base, &item_ids, turn).await;
-            }
-        }));
-    }
+    let alive = others(load, CONNECTIONS, rate_per_s, until, &asked)?;
     let mut importers = Vec::with_capacity(IMPORTERS);
     for number in 0..IMPORTERS {
         let (client, base) = (load.address.client(load.http2)?, load.address.base.clone());
@@ -94,12 +82,8 @@ pub(crate) async fn run(
     }
     let beside = live::run(load, frames, false).await?;
     let mut all = Tally::default();
-    for other in others {
-        let mut other = other.await?;
-        all.answered_us.append(&mut other.answered_us);
-        all.refused_us.append(&mut other.refused_us);
-        all.with_retry_after += other.with_retry_after;
-        all.broken += other.broken;
+    for other in alive {
+        all.add(other.await?);
     }
     let (mut imported_items, mut imports_refused) = (0, 0);
     for importer in importers {
@@ -123,11 +107,55 @@ pub(crate) async fn run(
     })
 }
 
+/// What other requests are about.
+struct Asked {
+    item_ids: Vec<String>,
+    pictures: Vec<Bytes>,
+}
+
+/// Clients that ask `rate_per_s` times a second together, as far as answers let them, until the end.
+fn others(
+    load: &Load<'_>,
+    connections: usize,
+    rate_per_s: f64,
+    until: Instant,
+    asked: &Arc<Asked>,
+) -> Result<Vec<JoinHandle<Tally>>, Failure> {
+    let (next, begin) = (Arc::new(AtomicU64::new(0)), Instant::now());
+    let mut others = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let (client, base) = (load.address.client(load.http2)?, load.address.base.clone());
+        let (next, asked) = (Arc::clone(&next), Arc::clone(asked));
+        others.push(tokio::spawn(async move {
+            let mut tally = Tally::default();
+            loop {
+                let turn = next.fetch_add(1, Ordering::Relaxed);
+                let due = (begin + Duration::from_secs_f64(turn as f64 / rate_per_s)).max(Instant::now());
+                if due >= until {
+                    return tally;
+                }
+                tokio::time::sleep_until(due.into()).await;
+                tally.ask(&client, &base, &asked, turn).await;
+            }
+        }));
+    }
+    Ok(others)
+}
+
 impl Tally {
-    /// Lists of other sessions (of a viewer's class), and searches and events beside.
-    async fn ask(&mut self, client: &reqwest::Client, base: &str, item_ids: &[String], turn: u64) {
-        let item = &item_ids[(turn.wrapping_mul(0x9e37_79b9) >> 7) as usize % item_ids.len().max(1)];
-        let request = match turn % 4 {
+    fn add(&mut self, mut other: Self) {
+        self.answered_us.append(&mut other.answered_us);
+        self.refused_us.append(&mut other.refused_us);
+        self.with_retry_after += other.with_retry_after;
+        self.broken += other.broken;
+    }
+
+    /// Searches by pictures and items, items, and events.
+    async fn ask(&mut self, client: &reqwest::Client, base: &str, asked: &Asked, turn: u64) {
+        let Asked { item_ids, pictures } = asked;
+        let number = (turn.wrapping_mul(0x9e37_79b9) >> 7) as usize;
+        let item = &item_ids[number % item_ids.len().max(1)];
+        let request = match turn % 5 {
             0 => client
                 .post(format!("{base}/v1/search"))
                 .header(CONTENT_TYPE, "application/json")
@@ -138,6 +166,10 @@ impl Tally {
                 client.post(format!("{base}/v1/events")).header(CONTENT_TYPE, "application/json").body(body)
             }
             2 => client.get(format!("{base}/v1/items/{item}")),
+            3 => client
+                .post(format!("{base}/v1/search?limit=20"))
+                .header(CONTENT_TYPE, "image/jpeg")
+                .body(pictures[number % pictures.len().max(1)].clone()),
             _ => client.get(format!("{base}/v1/items/{item}/similar?limit=20")),
         };
         let asked = Instant::now();

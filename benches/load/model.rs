@@ -49,7 +49,11 @@ impl Alone {
         let located = runtime::ensure(inference.runtime_path.as_deref(), &Default::default(), &mut |_| {})?;
         runtime::load(&located)?;
         let file = inference.models_dir.join(format!("{}.toml", inference.model));
-        let manifest = if file.exists() { Manifest::load(&file)? } else { Manifest::builtin()? };
+        let manifest = if file.exists() {
+            Manifest::load(&file)?
+        } else {
+            Manifest::builtin_named(&inference.model).ok_or_else(|| format!("there is no {}", file.display()))??
+        };
         let on_processor = inference.providers.first().is_none_or(|first| *first == ProviderSetting::Cpu);
         let suited = if on_processor { EmbedderOptions::default() } else { EmbedderOptions::gpu() };
         let provider = |provider: &ProviderSetting| match provider {

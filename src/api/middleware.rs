@@ -111,8 +111,8 @@ fn log_response<B>(response: &Response<B>, took: Duration, span: &Span) {
     span.record("status", status);
     let took_ms = took.as_secs_f64() * 1e3;
     match response.extensions().get::<Carried>() {
-        // As expected; probes come every few seconds.
-        Some(Carried(error)) if matches!(**error, ApiError::Starting(_)) => {
+        // As expected; probes come every few seconds, and refusals by the thousand when it is busy (of which admission tells).
+        Some(Carried(error)) if matches!(**error, ApiError::Starting(_) | ApiError::Overloaded { .. }) => {
             tracing::debug!(status, took_ms, code = error.kind().1, "refused");
         }
         Some(Carried(error)) if response.status().is_server_error() => {

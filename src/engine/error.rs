@@ -131,6 +131,7 @@ impl From<StoreError> for EngineError {
             | StoreError::NoSealingKey
             | StoreError::MissingKey { .. }
             | StoreError::WrongKey { .. }
+            | StoreError::Thread(_)
             | StoreError::Io { .. } => Self::Internal(error.to_string()),
         }
     }

@@ -69,7 +69,7 @@ use self::learn::Learning;
 use self::live::Live;
 use self::models::Models;
 use self::parts::Parts;
-use self::see::{Eyes, KnownPictures};
+use self::see::{Decoders, Eyes, KnownPictures, Line};
 use crate::domain::Clock;
 use crate::index::{Upkeep, VectorIndex};
 pub use crate::inference::{Choice, MAX_MODELS};
@@ -121,10 +121,11 @@ impl Engine {
             always_wait_per_worker: see::ALWAYS_WAIT_PER_WORKER,
             thumbnail_side: options.thumbnail_side,
             metrics: metrics.clone(),
-            admission: Semaphore::new(options.decode_threads + options.decode_queue),
+            frames: Line::new(options.decode_threads + options.decode_queue),
+            queries: Line::new(options.decode_threads + options.decode_queue / 2),
             bulk: Semaphore::new(options.decode_threads * 2),
-            decoders: Arc::new(Semaphore::new(options.decode_threads)),
-            capacity: options.decode_threads + options.decode_queue,
+            decoders: Decoders::new(options.decode_threads, options.spare_decode_threads)
+                .map_err(|error| StoreError::Thread(error.to_string()))?,
             known: KnownPictures::new(options.known_pictures_bytes),
             spare: Arc::default(),
         };
@@ -149,6 +150,7 @@ impl Engine {
             kept,
             stuck: Arc::default(),
             rankers: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
+            searchers: Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)),
         };
         let engine = Self { parts: Arc::new(parts) };
         Ok((engine, recovered))

@@ -35,6 +35,8 @@ pub struct EngineOptions {
     pub decode_limits: DecodeLimits,
     /// Pictures decoded at once.
     pub decode_threads: usize,
+    /// As many more while no picture waits for the model.
+    pub spare_decode_threads: usize,
     /// Pictures that may wait to be decoded; one more is refused.
     pub decode_queue: usize,
     /// Frames that differ by less than this from the last embedded one are not embedded again; in [0, 1], 0 for never.
@@ -140,6 +142,8 @@ pub(super) struct Parts {
     pub(super) stuck: Arc<Stuck>,
     /// Turns to rank: one for each processor.
     pub(super) rankers: Semaphore,
+    /// Turns to search, as many: without, a hundred searches would be a hundred threads beside the model's.
+    pub(super) searchers: Semaphore,
 }
 
 impl Parts {

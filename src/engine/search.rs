@@ -42,6 +42,7 @@ impl Engine {
             let _timer = parts.metrics.stage_timer(Stage::Search);
             hits(&parts, Gaze { gallery: &gallery, weights: weights.as_ref() }, request, seen)
         };
+        let _turn = self.parts.searchers.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
         let hits = tokio::task::spawn_blocking(search)
             .await
             .map_err(|e| EngineError::Internal(format!("a search stopped: {e}")))??;

@@ -4,6 +4,7 @@
 //! differs from the last one, a picture that another item has. What would come too late is refused before it costs
 //! anything.
 
+mod decoders;
 mod known;
 #[cfg(test)]
 mod tests;
@@ -19,9 +20,9 @@ use parking_lot::Mutex;
 use ring::digest::{SHA256, digest};
 use rustc_hash::FxHasher;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, trace_span};
 
+pub(super) use self::decoders::Decoders;
 pub(super) use self::known::KnownPictures;
 use super::gallery::Gallery;
 use super::{EngineError, FrameUpload};
@@ -34,7 +35,7 @@ use crate::vision::{self, DecodeError, DecodeLimits};
 /// After how long a picture of an item tries again when the model is busy with viewers.
 const BULK_RETRY: Duration = Duration::from_millis(50);
 /// Pictures for each of the model's threads that may always wait.
-pub(super) const ALWAYS_WAIT_PER_WORKER: usize = 24;
+pub(super) const ALWAYS_WAIT_PER_WORKER: usize = 16;
 /// When a full queue is likely to have room again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -55,14 +56,13 @@ pub(super) struct Eyes {
     /// The longer side of thumbnails in pixels; 0 for none.
     pub(super) thumbnail_side: u32,
     pub(super) metrics: Metrics,
-    /// One permit for each picture of a viewer that is being looked at or waits for it; one more is refused.
-    pub(super) admission: Semaphore,
+    /// Viewers' frames that are being looked at or wait for it.
+    pub(super) frames: Line,
+    /// The same of pictures to search with.
+    pub(super) queries: Line,
     /// One permit for each picture of an item that may be under way; one more waits.
     pub(super) bulk: Semaphore,
-    /// One permit for each picture that may be decoded at once.
-    pub(super) decoders: Arc<Semaphore>,
-    /// All permits of `admission`, to tell how long the queue is.
-    pub(super) capacity: usize,
+    pub(super) decoders: Decoders,
     /// Pictures of items that were looked at of late.
     pub(super) known: KnownPictures,
     /// Memory for frames.
@@ -126,12 +126,12 @@ impl Eyes {
         if let Some(again) = self.same_file(frames, before.as_ref()) {
             return Ok(vec![again]);
         }
-        self.check_wait(gallery, deadline)?;
+        self.check_wait(gallery, priority, deadline)?;
         // All at once; whether a frame repeats its predecessor is known once both are decoded. Only the first one's
         // predecessor is there already, and a single frame is the common case.
         let decoded = try_join_all(frames.iter().enumerate().map(|(n, frame)| {
             let before = before.clone().filter(|_| n == 0);
-            self.decode_frame(gallery, frame.bytes.clone(), n, before)
+            self.decode_frame(gallery, frame.bytes.clone(), n, before, priority)
         }))
         .await?;
         let mut before = before;
@@ -190,12 +190,14 @@ impl Eyes {
         bytes: Bytes,
         number: usize,
         before: Option<Before>,
+        priority: Priority,
     ) -> Result<DecodedFrame<'_>, EngineError> {
         let threshold = self.near_duplicate_difference;
-        let admitted = self.admit()?;
+        let admitted = self.frames.admit()?;
         let (file, sizes) = (bytes.clone(), gallery.ensemble.inputs());
+        let (spare, turn) = (Some(Arc::clone(&self.spare)), (priority, gallery.ensemble.queue_depth() > 0));
         let (upload, thumb, motion, inputs) = self
-            .decode(bytes, &format!("frame[{number}]"), Some(Arc::clone(&self.spare)), move |pixels, decoding| {
+            .decode(bytes, &format!("frame[{number}]"), spare, turn, move |pixels, decoding| {
                 let thumb = vision::luma_thumb(pixels);
                 let motion = before.as_ref().map(|before| vision::motion(&before.last, &thumb));
                 let embedded_before = before.and_then(|before| before.embedded);
@@ -231,7 +233,7 @@ impl Eyes {
         let _turn = self.bulk.acquire().await.map_err(|_| EngineError::ShuttingDown)?;
         let (side, sizes) = (self.thumbnail_side, models.iter().map(Embedder::input).collect::<Vec<_>>());
         let (width, height, thumbnail, inputs) = self
-            .decode(bytes, what, None, move |pixels, decoding| {
+            .decode(bytes, what, None, (Priority::Bulk, true), move |pixels, decoding| {
                 let jpeg = |side| vision::thumbnail_jpeg(pixels, side);
                 let thumbnail = (side > 0).then_some(side).map(jpeg).transpose();
                 let thumbnail = thumbnail.map_err(|e| EngineError::Internal(e.to_string()))?;
@@ -247,8 +249,11 @@ impl Eyes {
     /// Looks at the thumbnail of a picture once more, with these models.
     pub(super) async fn look_again(&self, jpeg: Bytes, models: &[Embedder]) -> Result<Vec<Embedding>, EngineError> {
         let sizes: Vec<InputSize> = models.iter().map(Embedder::input).collect();
-        let inputs =
-            self.decode(jpeg, "thumbnail", None, move |pixels, decoding| decoding.inputs(pixels, &sizes)).await?;
+        let inputs = self
+            .decode(jpeg, "thumbnail", None, (Priority::Bulk, true), move |pixels, decoding| {
+                decoding.inputs(pixels, &sizes)
+            })
+            .await?;
         try_join_all(models.iter().zip(inputs).map(|(model, input)| self.embed_patiently(model, input))).await
     }
 
@@ -269,10 +274,12 @@ impl Eyes {
         bytes: Bytes,
         what: &str,
     ) -> Result<Embedding, EngineError> {
-        self.check_wait(gallery, None)?;
-        let _admitted = self.admit()?;
+        self.check_wait(gallery, Priority::Interactive, None)?;
+        let _admitted = self.queries.admit()?;
         let sizes = gallery.ensemble.inputs();
-        let inputs = self.decode(bytes, what, None, move |pixels, decoding| decoding.inputs(pixels, &sizes)).await?;
+        let turn = (Priority::Interactive, gallery.ensemble.queue_depth() > 0);
+        let inputs =
+            self.decode(bytes, what, None, turn, move |pixels, decoding| decoding.inputs(pixels, &sizes)).await?;
         self.embed(gallery, inputs, Priority::Interactive, None).await
     }
 
@@ -309,24 +316,25 @@ impl Eyes {
 
     /// How many pictures that somebody waits for are being looked at or wait for it.
     pub(super) fn waiting(&self) -> usize {
-        self.capacity.saturating_sub(self.admission.available_permits())
+        self.frames.len() + self.queries.len()
     }
 
-    /// Waits for a decoder, decodes on a blocking thread and goes on there with `then`.
+    /// Waits for a decoder and goes on with `then` on its thread. The turn is the picture's priority, and whether others wait for
+    /// the model already.
     async fn decode<T: Send + 'static>(
         &self,
         bytes: Bytes,
         what: &str,
         spare: Option<Arc<Spare>>,
+        (priority, busy): (Priority, bool),
         then: impl FnOnce(&Pixels, &Decoding) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let decoder = Arc::clone(&self.decoders).acquire_owned().await.map_err(|_| EngineError::ShuttingDown)?;
         let decoding = Decoding { metrics: self.metrics.clone(), spare };
         let (limits, what): (DecodeLimits, Arc<str>) = (self.limits, what.into());
         // If whoever asks goes before it has begun, it does not begin.
         let span = trace_span!(target: TRACE_TARGET, "decode", bytes = bytes.len());
-        AbortOnDropHandle::new(tokio::task::spawn_blocking(move || {
-            let (_decoder, _entered) = (decoder, span.entered());
+        let work = move || {
+            let _entered = span.entered();
             let timer = decoding.metrics.stage_timer(Stage::Decode);
             let buffer = decoding.spare.as_ref().map(|spare| spare.take()).unwrap_or_default();
             let pixels = vision::decode_into(&bytes, &limits, buffer).map_err(|e| decode_error(&what, &e))?;
@@ -336,23 +344,42 @@ impl Eyes {
                 spare.put(pixels);
             }
             result
-        }))
-        .await
-        .map_err(|e| EngineError::Internal(format!("decoding stopped: {e}")))?
+        };
+        let stopped = || EngineError::Internal("decoding stopped midway".into());
+        self.decoders.run(priority, busy, work).await.ok_or_else(stopped)?
     }
 
     /// Refuses a picture that would come too late, before anything is spent on it: whoever cannot be answered in time hears so
     /// at once, and those who were let in are answered in time.
-    fn check_wait(&self, gallery: &Gallery, deadline: Option<Instant>) -> Result<(), EngineError> {
-        let ahead = self.waiting();
+    fn check_wait(&self, gallery: &Gallery, priority: Priority, deadline: Option<Instant>) -> Result<(), EngineError> {
+        // Frames go first.
+        let ahead = if priority == Priority::Live { self.frames.len() } else { self.waiting() };
         let wait = gallery.ensemble.wait_behind(ahead);
         let left = deadline.map_or(self.max_wait, |deadline| deadline.saturating_duration_since(Instant::now()));
         let crowded = ahead >= self.always_wait_per_worker * gallery.ensemble.workers();
         if crowded && wait > left { Err(EngineError::Busy { retry_after: wait.max(RETRY_AFTER) }) } else { Ok(()) }
     }
+}
+
+/// Pictures that somebody waits for: so many may be under way, one more is refused.
+#[derive(Debug)]
+pub(super) struct Line {
+    capacity: usize,
+    places: Semaphore,
+}
+
+impl Line {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, places: Semaphore::new(capacity) }
+    }
+
+    /// How many are under way.
+    fn len(&self) -> usize {
+        self.capacity.saturating_sub(self.places.available_permits())
+    }
 
     fn admit(&self) -> Result<SemaphorePermit<'_>, EngineError> {
-        self.admission.try_acquire().map_err(|_| EngineError::Busy { retry_after: RETRY_AFTER })
+        self.places.try_acquire().map_err(|_| EngineError::Busy { retry_after: RETRY_AFTER })
     }
 }
 

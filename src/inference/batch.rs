@@ -38,6 +38,10 @@ pub(super) struct Limits {
     pub(super) free_workers: usize,
     /// What a picture has cost of late; a batch does not grow beyond what its tightest deadline allows.
     pub(super) cost_per_picture: Duration,
+    /// Viewers' frames have come of late, and the next will come soon.
+    pub(super) live_lately: bool,
+    /// How long less urgent pictures may delay a frame: in a batch with it, or in one that it finds under way.
+    pub(super) frame_delay: Duration,
     /// [`Priority::Bulk`] counts as [`Priority::Interactive`] after this long, so that it is never starved by it.
     pub(super) patience: Duration,
 }
@@ -71,6 +75,13 @@ pub(super) fn plan(pending: &[Pending], limits: Limits, now: Instant) -> Plan {
 
     let share = waiting.len().div_ceil(limits.free_workers.max(1)).clamp(1, limits.max_batch.max(1));
     let mut tightest: Option<Instant> = None;
+    // Few of those, one at least, where somebody's frame might have to wait for them.
+    let has_live = waiting.first().is_some_and(|&first| pending[first].priority == Priority::Live);
+    let delays = |position: usize, count: u32| {
+        (has_live || limits.live_lately)
+            && pending[position].priority != Priority::Live
+            && limits.cost_per_picture.saturating_mul(count) > limits.frame_delay
+    };
     for position in waiting.into_iter().take(share) {
         let with_this = match (tightest, pending[position].deadline) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -80,7 +91,7 @@ pub(super) fn plan(pending: &[Pending], limits: Limits, now: Instant) -> Plan {
         let done = now.checked_add(limits.cost_per_picture.saturating_mul(count));
         let in_time = with_this.is_none_or(|deadline| done.is_some_and(|done| done <= deadline));
         // The first goes in any case: the cost is an estimate, and it has waited its turn.
-        if !plan.batch.is_empty() && !in_time {
+        if !plan.batch.is_empty() && (!in_time || delays(position, count)) {
             break;
         }
         tightest = with_this;
@@ -146,7 +157,14 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
-    const LIMITS: Limits = Limits { max_batch: 8, free_workers: 1, cost_per_picture: MS, patience: Duration::MAX };
+    const LIMITS: Limits = Limits {
+        max_batch: 8,
+        free_workers: 1,
+        cost_per_picture: MS,
+        live_lately: false,
+        frame_delay: Duration::MAX,
+        patience: Duration::MAX,
+    };
 
     fn entry(now: Instant, priority: Priority) -> Pending {
         Pending { priority, enqueued: now, deadline: None, gone: false }
@@ -164,6 +182,22 @@ mod tests {
         let now = Instant::now();
         let queue = vec![entry(now, Priority::Live); 20];
         assert_eq!(plan(&queue, LIMITS, now).batch, (0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn less_urgent_pictures_delay_no_frame_for_long() {
+        let now = Instant::now();
+        let mut queue = vec![entry(now, Priority::Interactive); 8];
+        let slow = Limits { cost_per_picture: 5 * MS, frame_delay: 4 * MS, ..LIMITS };
+        assert_eq!(plan(&queue, slow, now).batch.len(), 8, "nobody watches");
+        let watched = Limits { live_lately: true, ..slow };
+        assert_eq!(plan(&queue, watched, now).batch, [0], "a frame may come any moment");
+        assert_eq!(plan(&queue, Limits { cost_per_picture: MS, ..watched }, now).batch.len(), 4);
+        queue[5].priority = Priority::Live;
+        queue[6].priority = Priority::Live;
+        assert_eq!(plan(&queue, slow, now).batch, [5, 6], "frames go with frames only");
+        let quick = Limits { cost_per_picture: MS / 10, ..watched };
+        assert_eq!(plan(&queue, quick, now).batch.len(), 8, "a device does all of them in no time");
     }
 
     #[test]
@@ -272,7 +306,8 @@ mod tests {
                 })
                 .collect();
             let limits = Limits {
-                max_batch, free_workers, cost_per_picture: Duration::from_millis(cost), patience: 50 * MS,
+                max_batch, free_workers, cost_per_picture: Duration::from_millis(cost), live_lately: cost % 2 == 0, frame_delay: MS,
+                patience: 50 * MS,
             };
             let plan = plan(&pending, limits, now);
 

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::backend::Backend;
 use super::batch::{self, Priority};
 use super::manifest::{Manifest, ManifestError};
+use super::metric::Metric;
 use super::onnx::{GpuOptions, OnnxBackend, OnnxOptions};
 use super::provider::{Provider, ProviderReport};
 use super::runtime::RuntimeError;
@@ -40,6 +41,8 @@ pub struct ModelSpec {
     pub input: InputSize,
     /// Dimensions of an embedding.
     pub dims: usize,
+    /// What its embeddings stand for.
+    pub metric: Metric,
 }
 
 /// How many threads, how much waiting, on which devices.
@@ -61,6 +64,8 @@ pub struct EmbedderOptions {
     pub gpu: GpuOptions,
     /// After this long, [`Priority::Bulk`] counts as [`Priority::Interactive`].
     pub bulk_patience: Duration,
+    /// How long less urgent pictures may delay a viewer's frame: in a batch with it, or in one that it finds under way.
+    pub frame_delay: Duration,
 }
 
 impl Default for EmbedderOptions {
@@ -78,6 +83,7 @@ impl Default for EmbedderOptions {
             device: 0,
             gpu: GpuOptions::default(),
             bulk_patience: Duration::from_secs(2),
+            frame_delay: Duration::from_millis(4),
         }
     }
 }
@@ -200,8 +206,12 @@ impl Embedder {
             providers = backend.providers().to_vec();
             backends.push(Box::new(backend));
         }
-        let spec =
-            ModelSpec { model_id: manifest.model_id().to_owned(), input: manifest.input(), dims: manifest.dims() };
+        let spec = ModelSpec {
+            model_id: manifest.model_id().to_owned(),
+            input: manifest.input(),
+            dims: manifest.dims(),
+            metric: manifest.metric(),
+        };
         let mut embedder = Self::with_backends(spec, backends, &options)?;
         if let Some(inner) = Arc::get_mut(&mut embedder.inner) {
             inner.providers = providers;

@@ -11,6 +11,9 @@ use super::batch::{self, Admission, Limits, Pending, Priority};
 use super::embedder::{EmbedError, Embedded, EmbedderOptions};
 use crate::domain::InputSize;
 
+/// For so long after a viewer's frame the next one is expected.
+const LIVE_LATELY: Duration = Duration::from_secs(2);
+
 /// A picture on its way to the model.
 pub(super) struct Job {
     pub(super) pixels: Vec<u8>,
@@ -60,6 +63,7 @@ pub(super) struct Queue {
     capacity: usize,
     max_batch: usize,
     patience: Duration,
+    frame_delay: Duration,
     state: Mutex<State>,
     /// One worker is woken for each picture that arrives.
     arrived: Condvar,
@@ -71,17 +75,26 @@ struct State {
     free_workers: usize,
     /// A decayed mean of what a picture took.
     cost_per_picture: Duration,
+    /// When the last of the viewers' frames came.
+    last_live: Option<Instant>,
     closed: bool,
 }
 
 impl Queue {
     pub(super) fn new(options: &EmbedderOptions, input: InputSize) -> Self {
-        let state = State { jobs: Vec::new(), free_workers: 0, cost_per_picture: Duration::ZERO, closed: false };
+        let state = State {
+            jobs: Vec::new(),
+            free_workers: 0,
+            cost_per_picture: Duration::ZERO,
+            last_live: None,
+            closed: false,
+        };
         Self {
             input,
             capacity: options.queue_capacity,
             max_batch: options.largest_batch(input),
             patience: options.bulk_patience,
+            frame_delay: options.frame_delay,
             state: Mutex::new(state),
             arrived: Condvar::new(),
         }
@@ -103,6 +116,9 @@ impl Queue {
                     Admission::Refuse => return Err(EmbedError::QueueFull),
                 }
             };
+            if job.priority == Priority::Live {
+                state.last_live = Some(job.enqueued);
+            }
             state.jobs.push(job);
             displaced
         };
@@ -123,6 +139,8 @@ impl Queue {
                 max_batch: self.max_batch,
                 free_workers: state.free_workers,
                 cost_per_picture: state.cost_per_picture,
+                live_lately: state.last_live.is_some_and(|at| at.elapsed() < LIVE_LATELY),
+                frame_delay: self.frame_delay,
                 patience: self.patience,
             };
             let (taken, late) = state.take(limits, Instant::now());

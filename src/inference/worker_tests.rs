@@ -49,8 +49,14 @@ impl Bench {
     fn new(queue_capacity: usize, max_batch: usize) -> Self {
         let (arrived_sender, arrived) = unbounded();
         let (orders, orders_receiver) = unbounded();
-        let spec = ModelSpec { model_id: "gated@0".to_owned(), input: INPUT, dims: 2 };
-        let options = EmbedderOptions { queue_capacity, max_batch: Some(max_batch), workers: 1, ..Default::default() };
+        let spec = ModelSpec { model_id: "gated@0".to_owned(), input: INPUT, dims: 2, metric: Metric::Cosine };
+        let options = EmbedderOptions {
+            queue_capacity,
+            max_batch: Some(max_batch),
+            workers: 1,
+            frame_delay: Duration::MAX,
+            ..Default::default()
+        };
         let backend = Gated { arrived: arrived_sender, orders: orders_receiver };
         let embedder = Embedder::with_backends(spec, vec![Box::new(backend)], &options).unwrap();
         Self { embedder, arrived, orders }
@@ -207,7 +213,7 @@ fn the_threads_end_with_the_last_handle() {
         }
     }
     let alive = Arc::new(Mutex::new(()));
-    let spec = ModelSpec { model_id: "witness@0".to_owned(), input: INPUT, dims: 2 };
+    let spec = ModelSpec { model_id: "witness@0".to_owned(), input: INPUT, dims: 2, metric: Metric::Cosine };
     let backends: Vec<Box<dyn Backend>> = vec![Box::new(Witness(Arc::clone(&alive))), Box::new(Witness(alive.clone()))];
     let embedder = Embedder::with_backends(spec, backends, &EmbedderOptions::default()).unwrap();
     let threads = embedder.take_threads();
@@ -220,7 +226,7 @@ fn the_threads_end_with_the_last_handle() {
 
 #[test]
 fn settings_that_make_no_sense_are_refused() {
-    let spec = ModelSpec { model_id: "none@0".to_owned(), input: INPUT, dims: 2 };
+    let spec = ModelSpec { model_id: "none@0".to_owned(), input: INPUT, dims: 2, metric: Metric::Cosine };
     let refused = Embedder::with_backends(spec.clone(), Vec::new(), &EmbedderOptions::default());
     assert!(matches!(refused, Err(InferenceError::Setting { setting: "workers" })));
     let options = EmbedderOptions { max_batch: Some(0), ..Default::default() };

@@ -102,7 +102,7 @@ impl Batch {
             .await
             .map_err(|error| ApiError::Panicked(error.to_string()))?;
         // Viewers go first: an import slows down where a viewer would be refused.
-        self.state.admission.bulk_may_go_on().await;
+        let _piece = self.state.admission.bulk_may_go_on().await;
         Ok(Some(self.write(read).await))
     }
 

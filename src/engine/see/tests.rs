@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::domain::{EmbeddingError, Fit};
 use crate::index::{self, IndexSettings};
-use crate::inference::{Backend, BackendError, EmbedderOptions, Ensemble, ModelSpec, PixelBatch};
+use crate::inference::{Backend, BackendError, EmbedderOptions, Ensemble, Metric, ModelSpec, PixelBatch};
 
 /// At least what a picture costs with [`Slow`].
 const COST: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ impl Backend for Slow {
 fn eyes(max_wait: Duration) -> (Eyes, Gallery, Arc<AtomicUsize>) {
     let looked = Arc::new(AtomicUsize::new(0));
     let input = InputSize { width: 8, height: 8, fit: Fit::Stretch };
-    let spec = ModelSpec { model_id: "slow@0".into(), input, dims: 2 };
+    let spec = ModelSpec { model_id: "slow@0".into(), input, dims: 2, metric: Metric::Cosine };
     let options = EmbedderOptions { workers: 1, max_batch: Some(1), ..EmbedderOptions::default() };
     let embedder = Embedder::with_backends(spec, vec![Box::new(Slow(looked.clone()))], &options).unwrap();
     let eyes = Eyes {
@@ -35,10 +35,10 @@ fn eyes(max_wait: Duration) -> (Eyes, Gallery, Arc<AtomicUsize>) {
         always_wait_per_worker: 1,
         thumbnail_side: 0,
         metrics: Metrics::new().unwrap(),
-        admission: Semaphore::new(8),
+        frames: Line::new(8),
+        queries: Line::new(8),
         bulk: Semaphore::new(2),
-        decoders: Arc::new(Semaphore::new(1)),
-        capacity: 8,
+        decoders: Decoders::new(1, 0).unwrap(),
         known: KnownPictures::new(1 << 20),
         spare: Arc::default(),
     };
@@ -71,12 +71,15 @@ async fn what_would_come_too_late_is_refused_before_it_costs_anything() {
     // Nobody is ahead, and what a picture costs is not known yet.
     assert!(look(10, None).await.is_ok());
     assert!(look(10, None).await.is_ok(), "nobody is ahead");
-    let someone = eyes.admit().unwrap();
+    let a_query = eyes.queries.admit().unwrap();
+    assert!(look(10, None).await.is_ok(), "frames go first");
+    let someone = eyes.frames.admit().unwrap();
+    drop(a_query);
     let refused = look(60, None).await;
     assert!(matches!(refused, Err(EngineError::Busy { retry_after }) if retry_after >= COST), "{refused:?}");
     assert!(matches!(look(60, Some(COST / 2)).await, Err(EngineError::Busy { .. })), "not by its own deadline either");
     assert!(matches!(eyes.embed_query(&gallery, jpeg(60), "image").await, Err(EngineError::Busy { .. })));
-    assert_eq!(looked.load(Ordering::SeqCst), 2);
+    assert_eq!(looked.load(Ordering::SeqCst), 3);
     assert!(look(60, Some(Duration::from_secs(60))).await.is_ok(), "whoever has time may wait");
     drop(someone);
     assert!(look(110, None).await.is_ok());
@@ -89,8 +92,8 @@ async fn a_file_that_comes_again_is_not_even_decoded() {
     let (first, other) = (jpeg(10), jpeg(200));
     let seen = eyes.look(&gallery, &[frame(&first)], None, Priority::Live, None).await.unwrap().remove(0);
     assert_eq!((seen.upload.width, seen.upload.height), (32, 32));
-    // Not one permit is left to decode.
-    let decoder = eyes.decoders.acquire().await.unwrap();
+    // Nobody is left to decode.
+    let decoder = eyes.decoders.occupy();
     let again = eyes.look(&gallery, &[frame(&first)], before(&seen), Priority::Live, None).await.unwrap().remove(0);
     assert!(matches!(again.sight, Sight::Repeat));
     assert_eq!((again.upload, again.motion), (seen.upload, Motion::default()));

@@ -23,6 +23,9 @@ use crate::telemetry::{AdmissionClass, LiveEnd, LiveFrame, TRACE_TARGET};
 const NO_ROOM: Duration = Duration::from_millis(25);
 /// Under which name the time of lists counts for admission.
 const ROUTE: &str = "live";
+/// The same with a frame that is like the one before, and with one that the model looks at: they take different times.
+const REPEATED: &str = "live, repeated";
+const LOOKED_AT: &str = "live, looked at";
 
 /// A frame that waits for its turn.
 pub(super) struct Frame {
@@ -44,6 +47,15 @@ pub(super) struct Job {
 pub(super) enum Outcome {
     Seen(FrameOutcome),
     Lists(Box<Recommendation>),
+}
+
+/// What a frame took counts: those that the model looks at tell whether live sessions are held up.
+fn account(turn: &Turn, frame: &FrameOutcome) {
+    match (frame.missed, frame.near_duplicate) {
+        (false, true) => turn.done(REPEATED),
+        // One that was too late for the model tells it the loudest.
+        (true, _) | (false, false) => turn.done_live(LOOKED_AT),
+    }
 }
 
 impl Conversation {
@@ -102,7 +114,10 @@ impl Conversation {
             };
             let work = async move {
                 let lists = engine.recommend(request).await?;
-                turn.done(ROUTE);
+                match lists.frames.last() {
+                    Some(frame) => account(&turn, frame),
+                    None => turn.done(ROUTE),
+                }
                 Ok(Outcome::Lists(Box::new(lists)))
             };
             // The request that opened the connection has long been answered: each piece of work is traced on its own.
@@ -117,8 +132,9 @@ impl Conversation {
                 region: wishes.region.clone(),
             };
             tokio::spawn(async move {
-                let _turn = turn;
-                Ok(Outcome::Seen(engine.observe_frame(request).await?))
+                let seen = engine.observe_frame(request).await?;
+                account(&turn, &seen);
+                Ok(Outcome::Seen(seen))
             })
         };
         let asked = lists && std::mem::take(&mut self.asked);
