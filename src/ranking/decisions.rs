@@ -84,7 +84,10 @@ impl Cases {
         limit: usize,
         seed: u64,
     ) -> Self {
-        let mut cases = Self::default();
+        let room = limit.min(matrix.len());
+        let any = room > 0 && !predictions.is_empty();
+        let (width, intervals) = if any { (matrix.row(0).len(), predictions.hazards(0).len()) } else { (0, 0) };
+        let mut cases = Self::with_room(room, width, intervals);
         let mut taken = HashSet::with_capacity(shown.len());
         for shown in shown.iter().filter(|s| s.candidate < matrix.len()).take(limit) {
             if taken.insert(shown.candidate) {
@@ -99,6 +102,19 @@ impl Cases {
             cases.log_odds.iter_mut().zip(log_odds).for_each(|(own, all)| *own = all as f32);
         }
         cases
+    }
+
+    /// None, with room for so many of `width` features and so many intervals. Thousands are kept for minutes, so that they take no
+    /// more than they hold.
+    pub(super) fn with_room(cases: usize, width: usize, intervals: usize) -> Self {
+        Self {
+            items: Vec::with_capacity(cases),
+            rows: Vec::with_capacity(cases * width),
+            log_odds: Vec::with_capacity(cases * intervals),
+            weights: Vec::with_capacity(cases),
+            places: Vec::with_capacity(cases),
+            propensities: Vec::with_capacity(cases),
+        }
     }
 
     /// Adds a sample of the candidates that are not `taken`.

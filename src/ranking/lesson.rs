@@ -131,7 +131,14 @@ impl Lesson {
         let factor = if weight(&others) > 0.0 { all / weight(&others) } else { 1.0 };
         let engagements = kept.len();
         kept.extend(others);
-        let mut thin = Self { cases: Cases::default(), outcomes: Vec::new(), base: Vec::new(), ..self.without_cases() };
+        let count = kept.len();
+        let width = self.cases.rows.len() / self.len().max(1);
+        let mut thin = Self {
+            cases: Cases::with_room(count, width, intervals),
+            outcomes: Vec::with_capacity(count),
+            base: Vec::with_capacity(count * intervals),
+            ..self.without_cases()
+        };
         for (n, case) in kept.into_iter().enumerate() {
             let weight = self.cases.weights[case] * if n < engagements { 1.0 } else { factor };
             thin.cases.items.push(self.cases.items[case]);
