@@ -36,8 +36,6 @@ const LIVE_LATELY_S: f64 = 2.0;
 const DRIFT: f64 = 0.002;
 /// Routes of which the quiet time is kept; there are fewer.
 const MAX_ROUTES: usize = 256;
-/// Seconds between two lines in the log about refusals.
-const TOLD_EVERY_S: f64 = 10.0;
 /// Bytes of a refused request's body that are read to their end, so that its connection can go on, and for how long.
 const DRAINED_BYTES: u64 = 256 << 10;
 const DRAINED_WITHIN: Duration = Duration::from_millis(500);
@@ -161,9 +159,6 @@ struct Counted {
     pieces: usize,
     /// When a live session's frame last went through the model, in seconds from the beginning.
     live_s: Option<f64>,
-    /// Requests that were refused since the log has told of any, and when it did, in seconds from the beginning.
-    refused: u64,
-    told_s: Option<f64>,
 }
 
 /// Leave to work; dropping it ends it without saying how long it took.
@@ -180,16 +175,7 @@ impl Admission {
         let beside = Limit::new(BESIDE_LIVE, 1, options.max_in_flight);
         metrics.set_admission_limit(limit.get());
         Self(Arc::new(Inner {
-            state: Mutex::new(Counted {
-                limit,
-                in_flight: 0,
-                beside,
-                others: 0,
-                pieces: 0,
-                live_s: None,
-                refused: 0,
-                told_s: None,
-            }),
+            state: Mutex::new(Counted { limit, in_flight: 0, beside, others: 0, pieces: 0, live_s: None }),
             began: Instant::now(),
             freed: Notify::new(),
             uploads: Arc::new(Semaphore::new(options.upload_memory_bytes.div_ceil(UPLOAD_UNIT).clamp(1, 1 << 28))),
@@ -215,22 +201,6 @@ impl Admission {
         }
         state.in_flight += 1;
         Some(Turn { admission: self.clone(), class, began: Instant::now() })
-    }
-
-    /// Counts a refusal; the log hears of the first, and then of how many there were in the last seconds.
-    fn refuse(&self) -> ApiError {
-        let inner = &self.0;
-        inner.metrics.count_overloaded();
-        let now_s = inner.began.elapsed().as_secs_f64();
-        let mut state = inner.state.lock();
-        state.refused += 1;
-        if state.told_s.is_none_or(|told_s| now_s - told_s >= TOLD_EVERY_S) {
-            state.told_s = Some(now_s);
-            let (refused, limit, in_flight) = (std::mem::take(&mut state.refused), state.limit.get(), state.in_flight);
-            drop(state);
-            tracing::warn!(refused, in_flight, limit, "more is asked than can be answered; the rest is refused");
-        }
-        ApiError::Overloaded { retry_after: Duration::from_secs(1) }
     }
 
     /// How many that are not live may be worked on, for the sake of those that are.
@@ -332,14 +302,14 @@ fn class_of(method: &Method, path: &str) -> Option<AdmissionClass> {
 /// A refusal, once what is on its way of a small body has come: a connection that is closed on a client that is still sending may take the
 /// answer with it.
 async fn refused(admission: &Admission, request: Request) -> Response {
-    let answer = admission.refuse();
+    admission.0.metrics.count_overloaded();
     if request.body().size_hint().upper().is_some_and(|bytes| bytes <= DRAINED_BYTES) {
         let mut body = request.into_body().into_data_stream();
         let drained = async { while let Some(Ok(_)) = body.next().await {} };
         // Nobody waits for one that trickles.
         let _ = tokio::time::timeout(DRAINED_WITHIN, drained).await;
     }
-    answer.into_response()
+    ApiError::Overloaded { retry_after: Duration::from_secs(1) }.into_response()
 }
 
 /// Lets requests in, or refuses them at once.
@@ -474,7 +444,7 @@ mod tests {
         let frames = |slowness: f64| {
             for _ in 0..8 {
                 let mut turn = admission.enter(AdmissionClass::Live).unwrap();
-                turn.began = Instant::now().checked_sub(Duration::from_secs_f64(0.05 * slowness)).unwrap();
+                turn.began = Instant::now().checked_sub(Duration::from_secs_f64(5.0 * slowness)).unwrap();
                 let mut state = admission.0.state.lock();
                 state.beside.began_s = -1.0;
                 drop(state);

@@ -5,20 +5,21 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router};
 use http::{HeaderName, HeaderValue, Method, header};
+use parking_lot::Mutex;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::compression::{CompressionLayer, CompressionLevel};
 use tower_http::cors::{AllowOrigin, Any as AnyOrigin, CorsLayer};
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
-use tower_http::trace::TraceLayer;
+use tower_http::trace::{OnResponse, TraceLayer};
 use tracing::Span;
 
 use super::admission::{Admission, admit};
@@ -56,7 +57,7 @@ pub(super) fn around_with(router: Router, options: &ApiOptions, metrics: &Metric
                     .on_body_chunk(())
                     .on_eos(())
                     .on_failure(())
-                    .on_response(log_response),
+                    .on_response(LogResponse::default()),
             )
             .layer(from_fn_with_state(metrics.clone(), measure))
             .layer(CatchPanicLayer::custom(panicked))
@@ -105,15 +106,53 @@ fn span(request: &Request) -> Span {
     tracing::info_span!("request", id, method = %request.method(), route, key = empty, status = empty, traceparent)
 }
 
-/// The one place where an error is logged.
-fn log_response<B>(response: &Response<B>, took: Duration, span: &Span) {
+/// Between two lines in the log about requests that were refused because it was busy.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
+
+/// The one place where an error is logged. Of refusals because it is busy, which come by the thousand, it tells now and then.
+#[derive(Debug, Clone, Default)]
+struct LogResponse(Arc<Mutex<Refusals>>);
+
+/// Refusals that the log has not told of, and when it told of others.
+#[derive(Debug, Default)]
+struct Refusals {
+    untold: u64,
+    told: Option<Instant>,
+}
+
+impl Refusals {
+    /// Counts one; how many the log is to tell of now, if it is time.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        self.untold += 1;
+        if self.told.is_some_and(|told| now.saturating_duration_since(told) < TOLD_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+impl<B> OnResponse<B> for LogResponse {
+    fn on_response(self, response: &Response<B>, took: Duration, span: &Span) {
+        log_response(response, took, span, &self.0);
+    }
+}
+
+fn log_response<B>(response: &Response<B>, took: Duration, span: &Span, refusals: &Mutex<Refusals>) {
     let status = response.status().as_u16();
     span.record("status", status);
     let took_ms = took.as_secs_f64() * 1e3;
     match response.extensions().get::<Carried>() {
-        // As expected; probes come every few seconds, and refusals by the thousand when it is busy (of which admission tells).
-        Some(Carried(error)) if matches!(**error, ApiError::Starting(_) | ApiError::Overloaded { .. }) => {
+        // As expected; probes come every few seconds.
+        Some(Carried(error)) if matches!(**error, ApiError::Starting(_)) => {
             tracing::debug!(status, took_ms, code = error.kind().1, "refused");
+        }
+        Some(Carried(error)) if error.kind().1 == "busy" => {
+            tracing::debug!(status, took_ms, code = error.kind().1, "refused");
+            let untold = refusals.lock().count(Instant::now());
+            if let Some(refused) = untold {
+                tracing::warn!(refused, "more is asked than can be answered; the rest is refused");
+            }
         }
         Some(Carried(error)) if response.status().is_server_error() => {
             tracing::error!(status, took_ms, code = error.kind().1, %error, "failed");
@@ -235,6 +274,15 @@ mod tests {
         let body = to_bytes(body, 1 << 20).await.unwrap();
         let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
         (Response::from_parts(parts, Body::from(body)), json)
+    }
+
+    #[test]
+    fn the_log_tells_of_refusals_now_and_then_and_of_all() {
+        let (mut refusals, start) = (Refusals::default(), Instant::now());
+        assert_eq!(refusals.count(start), Some(1), "the first at once");
+        assert!((0..50).all(|_| refusals.count(start + TOLD_EVERY / 2).is_none()));
+        assert_eq!(refusals.count(start + TOLD_EVERY), Some(51));
+        assert_eq!(refusals.count(start + TOLD_EVERY), None);
     }
 
     #[tokio::test]

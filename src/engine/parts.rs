@@ -35,7 +35,7 @@ pub struct EngineOptions {
     pub decode_limits: DecodeLimits,
     /// Pictures decoded at once.
     pub decode_threads: usize,
-    /// As many more while no picture waits for the model.
+    /// So many more decode while no picture waits for the model.
     pub spare_decode_threads: usize,
     /// Pictures that may wait to be decoded; one more is refused.
     pub decode_queue: usize,
