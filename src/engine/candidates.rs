@@ -293,6 +293,7 @@ impl Gathering<'_> {
         let slices: Vec<&[f32]> = queries.iter().map(|query| query.vector.as_slice()).collect();
         let options = SearchOptions {
             limit,
+            quick: true,
             allowed: self.situation.allowed,
             excluded: Some(self.situation.excluded),
             ..SearchOptions::default()

@@ -143,12 +143,14 @@ pub(super) fn rank(
     view: &View,
     query: &Query,
     mut rows: Vec<Candidate>,
-    limit: usize,
+    options: &SearchOptions<'_>,
 ) -> Vec<Scored> {
-    rows.sort_unstable_by_key(|row| row.slot);
-    rows.dedup_by_key(|row| row.slot);
-    refine(kernels, view, query, &mut rows);
-    items(rows, limit)
+    if !options.quick {
+        rows.sort_unstable_by_key(|row| row.slot);
+        rows.dedup_by_key(|row| row.slot);
+        refine(kernels, view, query, &mut rows);
+    }
+    items(rows, options.limit)
 }
 
 /// Scores rows as exactly as they are kept; by how much the coarse scores were wrong, at most.

@@ -137,6 +137,9 @@ pub struct SearchOptions<'a> {
     pub limit: usize,
     /// How widely a graph is searched (`ef`); more is slower and misses less. A default that suits `limit` if not given.
     pub effort: Option<usize>,
+    /// Whether some may be missed for the sake of speed, and scores be as coarse as codes of 8 bits make them, as suits proposals of
+    /// which something else chooses: a graph is then searched less widely, and once.
+    pub quick: bool,
     /// Only these items, if given.
     pub allowed: Option<&'a RoaringBitmap>,
     /// Not these items.

@@ -149,6 +149,11 @@ pub(super) fn default_effort(kind: IndexKind, limit: usize, vectors_per_item: f6
     ((limit as f64 * 2.0 * vectors_per_item.max(1.0)) as usize).clamp(usual_effort(kind), 4_096)
 }
 
+/// The same for proposals, of which something else chooses.
+pub(super) fn quick_effort(limit: usize, vectors_per_item: f64) -> usize {
+    ((limit as f64 * 1.25 * vectors_per_item.max(1.0)) as usize).clamp(48, 4_096)
+}
+
 /// How many rows of the coarse scan to rank again for this many items.
 pub(super) fn rows_to_rank(limit: usize, vectors_per_item: f64) -> usize {
     ((limit as f64 * 4.0 * vectors_per_item.max(1.0)) as usize).max(256)

@@ -51,10 +51,11 @@ impl<'a> Search<'a> {
             passing: (passing_items as f64 * vectors_per_item).ceil() as usize,
             row_bytes: generation.slots.stride(),
             linked: graph.as_ref().map_or(0, |graph| graph.covered()),
-            effort: options
-                .effort
-                .unwrap_or_else(|| planner::default_effort(index.settings.kind, options.limit, vectors_per_item))
-                .max(1),
+            effort: match options.effort {
+                Some(effort) => effort.max(1),
+                None if options.quick => planner::quick_effort(options.limit, vectors_per_item),
+                None => planner::default_effort(index.settings.kind, options.limit, vectors_per_item),
+            },
         };
         Self {
             rules: &index.rules,
@@ -64,7 +65,11 @@ impl<'a> Search<'a> {
             graph,
             facts,
             attainable: usize::try_from(passing_items).unwrap_or(usize::MAX).min(options.limit),
-            rows_to_rank: planner::rows_to_rank(options.limit, vectors_per_item),
+            rows_to_rank: if options.quick {
+                planner::quick_effort(options.limit, vectors_per_item)
+            } else {
+                planner::rows_to_rank(options.limit, vectors_per_item)
+            },
         }
     }
 
@@ -97,7 +102,7 @@ impl<'a> Search<'a> {
             let (mut rows, mut overflowed) = best.into_rows();
             let mut keep = self.rows_to_rank;
             loop {
-                let found = flat::rank(self.kernels, &view, query, rows, self.options.limit);
+                let found = flat::rank(self.kernels, &view, query, rows, self.options);
                 // A few items with many similar images can crowd out the others; then more rows are kept.
                 if found.len() >= self.options.limit || !overflowed {
                     answers.push(self.at_least_min_score(found));
@@ -157,7 +162,7 @@ impl<'a> Search<'a> {
             rows.extend_from_slice(waiting);
             rows.sort_unstable_by_key(|row| row.slot);
             rows.dedup_by_key(|row| row.slot);
-            let error = flat::refine(self.kernels, view, query, &mut rows);
+            let error = if self.options.quick { 0.0 } else { flat::refine(self.kernels, view, query, &mut rows) };
             let items = flat::items(rows, self.options.limit);
             if items.len() < self.attainable {
                 // A few items have most of the vectors, or the graph does not lead to some.
@@ -168,7 +173,7 @@ impl<'a> Search<'a> {
             // Among near-duplicates the coarse scores cannot tell which come first: then as many are ranked as after a scan.
             let last = items.get(self.options.limit - 1).map(|item| item.score);
             let close = found.floor.zip(last).is_some_and(|(floor, last)| floor + 2.0 * error > last);
-            if close && effort < self.rows_to_rank {
+            if close && !self.options.quick && effort < self.rows_to_rank {
                 effort = self.rows_to_rank;
             } else {
                 return Some(items);
@@ -185,11 +190,13 @@ impl<'a> Search<'a> {
         waiting: &[Candidate],
         first_effort: usize,
     ) -> Option<Vec<Scored>> {
+        // It gives no scores, not even coarse ones.
+        let options = SearchOptions { quick: false, ..*self.options };
         let mut effort = first_effort;
         loop {
             let mut rows = self.hnsw_rows(graph, view, query, effort);
             rows.extend_from_slice(waiting);
-            let found = flat::rank(self.kernels, view, query, rows, self.options.limit);
+            let found = flat::rank(self.kernels, view, query, rows, &options);
             if found.len() >= self.attainable {
                 return Some(found);
             }

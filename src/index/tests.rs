@@ -128,7 +128,7 @@ proptest! {
                     let allowed: Option<RoaringBitmap> = allowed.map(|items| items.into_iter().collect());
                     let excluded: Option<RoaringBitmap> = excluded.map(|items| items.into_iter().collect());
                     let (allowed, excluded) = (allowed.as_ref(), excluded.as_ref());
-                    let options = SearchOptions { limit, effort: None, allowed, excluded, min_score };
+                    let options = SearchOptions { limit, effort: None, allowed, excluded, min_score, quick: false };
                     let query = vector(query);
                     let found = index.search(query.as_slice(), &options).unwrap();
                     let exact = oracle.search(query.as_slice(), &options).unwrap();
@@ -226,6 +226,13 @@ fn clusters_are_found_under_every_filter() {
         let recall = mean_recall(&graph, &oracle, queries, &top.allowed(&far));
         assert!(recall >= 0.95, "at odds: {recall}");
     }
+    // Proposals may miss some, but are never short, and most of them are the nearest.
+    graph.rules = Rules { list_row_ns: 1e9, scan_row_ns: 1e9, ..Rules::default() };
+    let quick = SearchOptions { quick: true, ..SearchOptions::top(30) };
+    let (found, right) = (answers(&graph, queries, &quick), answers(&oracle, queries, &quick));
+    assert!(found.iter().all(|found| found.len() == 30));
+    let recall = recall_of(&graph, &right, queries, &quick);
+    assert!(recall >= 0.9, "quick: {recall}");
 }
 
 #[test]
