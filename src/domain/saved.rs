@@ -49,6 +49,12 @@ impl StateWriter {
         }
     }
 
+    /// The same of numbers with a point.
+    pub fn f32s(&mut self, values: &[f32]) {
+        self.0.reserve(values.len() * 4);
+        self.0.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    }
+
     /// Appends text and its length.
     pub fn text(&mut self, text: &str) {
         self.count(text.len());

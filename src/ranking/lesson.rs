@@ -57,18 +57,6 @@ impl Lesson {
         Self { session: decision.session, at: decision.at, cases: decision.cases, outcomes, base: of_base, covered }
     }
 
-    /// Replaces what was predicted by what `model`, the base model from now on, says.
-    pub fn predict_again(&mut self, model: &HazardModel) {
-        let intervals = self.intervals();
-        for case in 0..self.len() {
-            for interval in 0..intervals {
-                let said = model.log_odds(self.cases.row(case), interval) as f32;
-                self.cases.log_odds[case * intervals + interval] = said;
-                self.base[case * intervals + interval] = said;
-            }
-        }
-    }
-
     /// How many cases there are.
     pub fn len(&self) -> usize {
         self.cases.len()

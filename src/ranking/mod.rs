@@ -15,6 +15,7 @@ mod fit;
 mod forest;
 mod hazard;
 mod lesson;
+mod notebook;
 mod online;
 mod quality;
 mod rerank;
@@ -34,8 +35,9 @@ pub use fit::{Examples, FitError, FitOptions, FitReport, FitStep, fit, fit_with_
 pub use forest::{Forest, GrowOptions, GrowReport, MAX_DEPTH, Split, Tree, grow};
 pub use hazard::{HazardModel, HazardParameters, ModelError, Predictions};
 pub use lesson::{Lesson, Predictor};
+pub use notebook::Notebook;
 pub use online::{OnlineLearner, OnlineOptions, Step};
 pub use quality::{BINS, Difference, Figures, HIT_PLACES, Measure, Quality};
 pub use rerank::{POOL, Ranked, diversify, order};
 pub use schema::{Group, Schema};
-pub use train::{Comparison, TrainOptions, Trained, compare, train};
+pub use train::{Comparison, TrainOptions, Trained, TrainingSet, compare, train};

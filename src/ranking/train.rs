@@ -53,28 +53,44 @@ pub struct Comparison {
     pub better: bool,
 }
 
-/// Fits weights to the older of `lessons` (oldest first) and tests them on the newest, against what was predicted at the
-/// time. `places` are the learned biases of places: an engagement counts for less where the place drew it, so that the
-/// weights do not take places for likings.
-pub fn train<'a>(
-    schema: &Schema,
-    lessons: impl Iterator<Item = &'a Lesson> + Clone,
-    places: &[f64],
-    options: &TrainOptions,
-) -> Result<Trained, FitError> {
-    let count = lessons.clone().filter(|lesson| lesson.is_complete()).count();
-    let tested = (count as f64 * options.tested.clamp(0.0, 0.9)).round() as usize;
-    let complete = lessons.filter(|lesson| lesson.is_complete());
-    let mut examples = Examples::new(schema);
-    for lesson in complete.clone().take(count - tested) {
-        push(&mut examples, lesson, places);
+/// What weights are fitted to, and what they are tested on.
+#[derive(Debug)]
+pub struct TrainingSet {
+    examples: Examples,
+    tested: Vec<Lesson>,
+}
+
+impl TrainingSet {
+    /// Of `count` complete lessons, oldest first; the newest are for the test. `places` are the learned biases of places: an
+    /// engagement counts for less where the place drew it, so that the weights do not take places for likings.
+    pub fn new(
+        schema: &Schema,
+        lessons: impl Iterator<Item = Lesson>,
+        count: usize,
+        places: &[f64],
+        options: &TrainOptions,
+    ) -> Self {
+        let fitted = count - (count as f64 * options.tested.clamp(0.0, 0.9)).round() as usize;
+        let (mut examples, mut tested) = (Examples::new(schema), Vec::new());
+        for (n, lesson) in lessons.enumerate() {
+            if n < fitted {
+                push(&mut examples, &lesson, places);
+            } else {
+                tested.push(lesson);
+            }
+        }
+        Self { examples, tested }
     }
-    let (linear, report) = fit(&examples, &options.fit)?;
+}
+
+/// Fits weights to the older lessons and tests them on the newest, against what was predicted at the time.
+pub fn train(set: &TrainingSet, options: &TrainOptions) -> Result<Trained, FitError> {
+    let (linear, report) = fit(&set.examples, &options.fit)?;
     let model = match &options.grow {
-        Some(grow) => with_trees(&linear, &examples, grow)?,
+        Some(grow) => with_trees(&linear, &set.examples, grow)?,
         None => linear,
     };
-    let comparison = compare(&model, complete.skip(count - tested), options.standard_errors);
+    let comparison = compare(&model, set.tested.iter(), options.standard_errors);
     Ok(Trained { model, report, comparison })
 }
 
@@ -127,9 +143,9 @@ mod tests {
         let stale = model([-0.5, 0.0, 0.9, 0.0], [-4.0, -3.0, -1.5]);
         let trained = |running: &HazardModel, count: usize| {
             let mut audience = Audience::new(truth.clone(), 3);
-            let lessons: Vec<Lesson> =
-                (0..count).map(|n| audience.lesson(running, running, false).thinned(8, n as u64)).collect();
-            train(truth.schema(), lessons.iter(), &[], &TrainOptions::default()).unwrap()
+            let options = TrainOptions::default();
+            let lessons = (0..count).map(|n| audience.lesson(running, running, false).thinned(8, n as u64));
+            train(&TrainingSet::new(truth.schema(), lessons, count, &[], &options), &options).unwrap()
         };
         let found = trained(&stale, 500);
         assert!(found.comparison.better, "{:?}", found.comparison);

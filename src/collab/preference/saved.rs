@@ -62,11 +62,6 @@ impl Preference {
     }
 }
 
-fn floats(to: &mut StateWriter, values: &[f32]) {
-    let bits: Vec<u32> = values.iter().map(|value| value.to_bits()).collect();
-    to.u32s(&bits);
-}
-
 fn read_floats(from: &mut StateReader<'_>, count: usize) -> Result<Vec<f32>, LoadError> {
     let values: Vec<f32> = from.u32s(count)?.map(f32::from_bits).collect();
     if values.iter().all(|value| value.is_finite() && value.abs() < 1e12) {
@@ -83,24 +78,24 @@ impl Model {
         to.f32(self.penalty.exponent);
         to.f32(self.penalty.unobserved);
         to.count(self.learned_from);
-        floats(to, &self.spread);
+        to.f32s(&self.spread);
         to.count(self.numbers.len());
         // Rows of forgotten items stay where they are, or the cells would have gaps, but are nobody's.
         let numbers: Vec<u32> = self.numbers.iter().map(|&no| if self.is_row_of(no) { no } else { NONE }).collect();
         to.u32s(&numbers);
         self.origins.iter().for_each(|origin| to.u8(u8::from(*origin == Origin::Guessed)));
-        floats(to, &self.rows);
+        to.f32s(&self.rows);
         to.count(self.cells.as_ref().map_or(0, |cells| cells.ends.len()));
         if let Some(cells) = &self.cells {
             to.count(cells.head);
             to.u32s(&cells.ends);
-            floats(to, &cells.centres);
+            to.f32s(&cells.centres);
         }
         to.u8(u8::from(self.map.is_some()));
         if let Some(map) = &self.map {
             to.count(map.image_dims);
-            floats(to, &map.image_mean);
-            floats(to, &map.weights);
+            to.f32s(&map.image_mean);
+            to.f32s(&map.weights);
         }
     }
 

@@ -182,7 +182,7 @@ impl Engine {
             dropped: student.counts.dropped,
             overflow: learning.overflow.load(Ordering::Relaxed),
             lessons: student.lessons.len(),
-            examples: student.rows,
+            examples: student.lessons.cases(),
             steps: student.online.steps(),
             roll_backs: student.online.roll_backs(),
             shifts: student.online.shifts(),

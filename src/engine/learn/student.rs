@@ -1,6 +1,6 @@
 //! What does the learning thread do with what it hears? Ledger, outcomes, figures, correction, examples.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -8,7 +8,9 @@ use super::report::TrainingRun;
 use super::{Learning, LearningOptions, Message};
 use crate::domain::{Horizons, Timestamp};
 use crate::engine::Engine;
-use crate::ranking::{Admission, Closed, HazardModel, Ledger, Lesson, OnlineLearner, Predictor, Quality, Stream};
+use crate::ranking::{
+    Admission, Closed, HazardModel, Ledger, Lesson, Notebook, OnlineLearner, Predictor, Quality, Stream,
+};
 use crate::telemetry::{DecisionOutcome, LiveFigures, Metrics};
 
 /// Quiet cases that are kept of a decision for training; all engagements are.
@@ -28,8 +30,7 @@ pub(super) struct Student {
     /// Moments at which nothing was served.
     pub(super) organic: Quality,
     /// Examples for training, oldest first.
-    pub(super) lessons: VecDeque<Arc<Lesson>>,
-    pub(super) rows: usize,
+    pub(super) lessons: Notebook,
     pub(super) counts: Counts,
     /// Decisions since the last training, and when that was.
     pub(super) new_lessons: usize,
@@ -51,6 +52,7 @@ pub(super) struct Counts {
 impl Student {
     pub(super) fn new(options: &LearningOptions, horizons: &Horizons, online: OnlineLearner, trained: bool) -> Self {
         let quality = || Quality::new(horizons, options.figures_memory);
+        let lessons = Notebook::new(if options.enabled { options.examples } else { 0 }, online.base());
         Self {
             ledger: Ledger::new(horizons, options.ledger),
             online,
@@ -58,8 +60,7 @@ impl Student {
             arms: (0..options.assignment.arms()).map(|_| quality()).collect(),
             served: quality(),
             organic: quality(),
-            lessons: VecDeque::new(),
-            rows: 0,
+            lessons,
             counts: Counts::default(),
             new_lessons: 0,
             trained_at: None,
@@ -68,7 +69,7 @@ impl Student {
         }
     }
 
-    fn hear(&mut self, message: Message, options: &LearningOptions, metrics: &Metrics) {
+    fn hear(&mut self, message: Message, metrics: &Metrics) {
         match message {
             Message::Decided { decision, stream, now } => {
                 let outcome = match self.ledger.decide(*decision, stream, now) {
@@ -86,14 +87,14 @@ impl Student {
             Message::Engaged { session, answer, item, at, stream } => {
                 if stream == Stream::Past {
                     let closed = self.ledger.close(Stream::Past, at);
-                    closed.into_iter().for_each(|closed| self.learn(closed, options, metrics));
+                    closed.into_iter().for_each(|closed| self.learn(closed, metrics));
                 }
                 self.ledger.engage(session, answer, item, at);
             }
         }
     }
 
-    pub(super) fn learn(&mut self, closed: Closed, options: &LearningOptions, metrics: &Metrics) {
+    pub(super) fn learn(&mut self, closed: Closed, metrics: &Metrics) {
         self.counts.closed += 1;
         metrics.count_decisions(DecisionOutcome::Closed, 1);
         if closed.decision.answer.is_some() {
@@ -106,14 +107,8 @@ impl Student {
         }
         let lesson = Lesson::new(closed, self.online.base());
         if lesson.is_complete() && !lesson.is_empty() {
-            let thin = lesson.thinned(QUIET_CASES, lesson.session ^ lesson.at.0 as u64);
-            self.rows += thin.len();
-            self.lessons.push_back(Arc::new(thin));
+            self.lessons.push(&lesson.thinned(QUIET_CASES, lesson.session ^ lesson.at.0 as u64));
             self.new_lessons += 1;
-            while self.rows > options.examples {
-                let Some(oldest) = self.lessons.pop_front() else { break };
-                self.rows -= oldest.len();
-            }
         }
         if self.online.learn(lesson).rolled_back {
             metrics.count_roll_back();
@@ -129,16 +124,13 @@ impl Student {
     pub(super) fn forget(&mut self, sessions: &HashSet<u64>) {
         self.ledger.forget(sessions);
         self.online.forget(sessions);
-        self.lessons.retain(|lesson| !sessions.contains(&lesson.session));
-        self.rows = self.lessons.iter().map(|lesson| lesson.len()).sum();
+        self.lessons.forget(sessions);
     }
 
     /// Corrects `model` from now on, from zero.
     pub(super) fn adopt(&mut self, model: Arc<HazardModel>, options: &LearningOptions) {
-        for lesson in &mut self.lessons {
-            // What runs from now on is what the next weights are to be compared with.
-            Arc::make_mut(lesson).predict_again(&model);
-        }
+        // What runs from now on is what the next weights are to be compared with.
+        self.lessons.predict_again(&model);
         self.online = OnlineLearner::new(model, options.online);
         self.trained = true;
     }
@@ -148,7 +140,7 @@ impl Learning {
     /// Takes in what waits in the queue; as much as fits in it, so that it ends.
     pub(super) fn listen(&self, student: &mut Student) {
         for message in self.receiver.try_iter().take(self.options.queue) {
-            student.hear(message, &self.options, &self.metrics);
+            student.hear(message, &self.metrics);
         }
         if self.unheard.swap(false, Ordering::Relaxed) {
             let dropped = student.ledger.censor();
@@ -164,7 +156,7 @@ impl Learning {
         let mut student = self.student.lock();
         self.listen(&mut student);
         let closed = student.ledger.close(Stream::Live, now);
-        closed.into_iter().for_each(|closed| student.learn(closed, &self.options, &self.metrics));
+        closed.into_iter().for_each(|closed| student.learn(closed, &self.metrics));
         let dropped = student.ledger.give_up(now);
         student.censor(dropped, &self.metrics);
         self.publish(&mut student);
@@ -207,7 +199,7 @@ impl Learning {
         self.step(now);
         let mut student = self.student.lock();
         let (closed, dropped) = student.ledger.end(now);
-        closed.into_iter().for_each(|closed| student.learn(closed, &self.options, &self.metrics));
+        closed.into_iter().for_each(|closed| student.learn(closed, &self.metrics));
         student.censor(dropped, &self.metrics);
         self.publish(&mut student);
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::Learning;
 use super::report::TrainingRun;
 use crate::domain::Timestamp;
-use crate::ranking::{HazardModel, Lesson, Trained, train};
+use crate::ranking::{HazardModel, Trained, TrainingSet, train};
 use crate::telemetry::TrainingResult;
 
 impl Learning {
@@ -15,7 +15,7 @@ impl Learning {
     /// hearing go on.
     pub(super) fn train_if_due(&self, now: Timestamp) {
         let asked = self.train_now.swap(false, Ordering::Relaxed);
-        let (lessons, base, places) = {
+        let (set, decisions, examples) = {
             let mut student = self.student.lock();
             let rested = student.trained_at.is_none_or(|at| now.seconds_since(at) >= self.options.train_every_s);
             let enough = self.options.train_decisions > 0 && student.new_lessons >= self.options.train_decisions;
@@ -24,23 +24,23 @@ impl Learning {
             }
             student.new_lessons = 0;
             student.trained_at = Some(now);
-            let lessons: Vec<Arc<Lesson>> = student.lessons.iter().cloned().collect();
-            (lessons, student.online.base().clone(), student.online.place_biases().to_vec())
+            let (schema, places) = (student.online.base().schema(), student.online.place_biases());
+            let (count, lessons) = (student.lessons.len(), student.lessons.lessons());
+            let set = TrainingSet::new(schema, lessons, count, places, &self.options.training);
+            (set, count, student.lessons.cases())
         };
         let began = std::time::Instant::now();
         // One thread, so that the others serve.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "upnext-training".into()).build();
         let fitted = match pool {
-            Ok(pool) => pool
-                .install(|| train(base.schema(), lessons.iter().map(Arc::as_ref), &places, &self.options.training))
-                .map_err(|error| error.to_string()),
+            Ok(pool) => pool.install(|| train(&set, &self.options.training)).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         let mut run = TrainingRun {
             at: now,
             took: began.elapsed(),
-            decisions: lessons.len(),
-            examples: lessons.iter().map(|lesson| lesson.len()).sum(),
+            decisions,
+            examples,
             comparison: None,
             adopted: false,
             problem: None,
