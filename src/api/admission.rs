@@ -174,6 +174,7 @@ impl Admission {
         let limit = Limit::new(ALL, options.min_in_flight, options.max_in_flight);
         let beside = Limit::new(BESIDE_LIVE, 1, options.max_in_flight);
         metrics.set_admission_limit(limit.get());
+        metrics.set_admission_beside_live_limit(beside.get());
         Self(Arc::new(Inner {
             state: Mutex::new(Counted { limit, in_flight: 0, beside, others: 0, pieces: 0, live_s: None }),
             began: Instant::now(),
@@ -265,6 +266,7 @@ impl Turn {
         let (others, now_s) = (state.others + state.pieces, inner.began.elapsed().as_secs_f64());
         state.live_s = Some(now_s);
         state.beside.finished(route, self.began.elapsed().as_secs_f64(), others, now_s);
+        inner.metrics.set_admission_beside_live_limit(state.beside.get());
     }
 }
 

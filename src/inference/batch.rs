@@ -34,8 +34,11 @@ pub(super) struct Pending {
 pub(super) struct Limits {
     /// Most pictures in a batch; at least 1.
     pub(super) max_batch: usize,
-    /// Workers that are free, with the one that asks: each gets its share.
+    /// Workers that are free, with the one that asks: each gets its share. The last of several is kept for viewers' frames while they
+    /// come, if a picture takes long.
     pub(super) free_workers: usize,
+    /// Workers, busy ones included.
+    pub(super) workers: usize,
     /// What a picture has cost of late; a batch does not grow beyond what its tightest deadline allows.
     pub(super) cost_per_picture: Duration,
     /// Viewers' frames have come of late, and the next will come soon.
@@ -73,6 +76,13 @@ pub(super) fn plan(pending: &[Pending], limits: Limits, now: Instant) -> Plan {
     // Stable: among equals, the order of arrival.
     waiting.sort_by_key(|&position| Reverse(effective_priority(&pending[position], limits.patience, now)));
 
+    let kept = limits.live_lately
+        && limits.workers > 1
+        && limits.free_workers <= 1
+        && limits.cost_per_picture > limits.frame_delay;
+    if kept {
+        waiting.retain(|&position| pending[position].priority == Priority::Live);
+    }
     let share = waiting.len().div_ceil(limits.free_workers.max(1)).clamp(1, limits.max_batch.max(1));
     let mut tightest: Option<Instant> = None;
     // Few of those, one at least, where somebody's frame might have to wait for them.
@@ -160,6 +170,7 @@ mod tests {
     const LIMITS: Limits = Limits {
         max_batch: 8,
         free_workers: 1,
+        workers: 1,
         cost_per_picture: MS,
         live_lately: false,
         frame_delay: Duration::MAX,
@@ -198,6 +209,23 @@ mod tests {
         assert_eq!(plan(&queue, slow, now).batch, [5, 6], "frames go with frames only");
         let quick = Limits { cost_per_picture: MS / 10, ..watched };
         assert_eq!(plan(&queue, quick, now).batch.len(), 8, "a device does all of them in no time");
+    }
+
+    #[test]
+    fn the_last_free_worker_is_kept_for_frames_while_they_come() {
+        let now = Instant::now();
+        let mut queue = vec![entry(now, Priority::Interactive), entry(now, Priority::Bulk)];
+        let watched = Limits { cost_per_picture: 5 * MS, frame_delay: 4 * MS, live_lately: true, workers: 2, ..LIMITS };
+        assert_eq!(plan(&queue, watched, now), Plan::default());
+        assert_eq!(plan(&queue, Limits { free_workers: 2, ..watched }, now).batch, [0]);
+        let others = [
+            Limits { live_lately: false, ..watched },
+            Limits { workers: 1, ..watched },
+            Limits { cost_per_picture: MS, ..watched },
+        ];
+        assert!(others.iter().all(|&limits| !plan(&queue, limits, now).batch.is_empty()), "{others:?}");
+        queue.push(entry(now, Priority::Live));
+        assert_eq!(plan(&queue, watched, now).batch, [2]);
     }
 
     #[test]
@@ -306,8 +334,8 @@ mod tests {
                 })
                 .collect();
             let limits = Limits {
-                max_batch, free_workers, cost_per_picture: Duration::from_millis(cost), live_lately: cost % 2 == 0, frame_delay: MS,
-                patience: 50 * MS,
+                max_batch, free_workers, workers: free_workers + cost as usize % 3, cost_per_picture: Duration::from_millis(cost),
+                live_lately: cost % 2 == 0, frame_delay: MS, patience: 50 * MS,
             };
             let plan = plan(&pending, limits, now);
 
@@ -319,7 +347,9 @@ mod tests {
             prop_assert!(plan.batch.len() <= max_batch);
             let alive = |p: &Pending| !p.gone && p.deadline.is_none_or(|deadline| deadline > now);
             prop_assert!(plan.batch.iter().all(|&position| alive(&pending[position])));
-            prop_assert_eq!(plan.batch.is_empty(), !pending.iter().any(alive), "work waits beside a free worker");
+            let kept = limits.live_lately && free_workers == 1 && limits.workers > 1 && cost > 1;
+            let due = |p: &Pending| alive(p) && (!kept || p.priority == Priority::Live);
+            prop_assert_eq!(plan.batch.is_empty(), !pending.iter().any(due), "work waits beside a free worker");
             let priorities: Vec<Priority> =
                 plan.batch.iter().map(|&p| effective_priority(&pending[p], limits.patience, now)).collect();
             prop_assert!(priorities.is_sorted_by(|a, b| a >= b));

@@ -229,8 +229,8 @@ impl Embedder {
         if backends.is_empty() {
             return Err(InferenceError::Setting { setting: "workers" });
         }
-        let queue = Arc::new(Queue::new(options, spec.input));
         let workers = backends.len();
+        let queue = Arc::new(Queue::new(options, spec.input, workers));
         let inner = Inner { spec, providers: Vec::new(), workers, queue, threads: Mutex::default() };
         // From here on, dropping `embedder` ends the threads that were started.
         let embedder = Self { inner: Arc::new(inner) };

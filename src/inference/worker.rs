@@ -62,6 +62,7 @@ pub(super) struct Queue {
     input: InputSize,
     capacity: usize,
     max_batch: usize,
+    workers: usize,
     patience: Duration,
     frame_delay: Duration,
     state: Mutex<State>,
@@ -81,7 +82,8 @@ struct State {
 }
 
 impl Queue {
-    pub(super) fn new(options: &EmbedderOptions, input: InputSize) -> Self {
+    /// For so many workers.
+    pub(super) fn new(options: &EmbedderOptions, input: InputSize, workers: usize) -> Self {
         let state = State {
             jobs: Vec::new(),
             free_workers: 0,
@@ -93,6 +95,7 @@ impl Queue {
             input,
             capacity: options.queue_capacity,
             max_batch: options.largest_batch(input),
+            workers,
             patience: options.bulk_patience,
             frame_delay: options.frame_delay,
             state: Mutex::new(state),
@@ -138,6 +141,7 @@ impl Queue {
             let limits = Limits {
                 max_batch: self.max_batch,
                 free_workers: state.free_workers,
+                workers: self.workers,
                 cost_per_picture: state.cost_per_picture,
                 live_lately: state.last_live.is_some_and(|at| at.elapsed() < LIVE_LATELY),
                 frame_delay: self.frame_delay,

@@ -18,6 +18,7 @@ pub enum AdmissionClass {
 #[derive(Debug)]
 pub(super) struct AdmissionFamilies {
     limit: IntGauge,
+    beside_live: IntGauge,
     refused: [IntCounter; 3],
 }
 
@@ -29,6 +30,10 @@ impl AdmissionFamilies {
         ))?;
         Ok(Self {
             limit: add.gauge("upnext_admission_limit", "Requests that may be worked on at a time, at the moment.")?,
+            beside_live: add.gauge(
+                "upnext_admission_beside_live_limit",
+                "Requests of others that may be worked on at a time while live sessions' frames come.",
+            )?,
             refused: ["live", "interactive", "bulk"].map(|class| refused.with_label_values(&[class])),
         })
     }
@@ -38,6 +43,11 @@ impl Metrics {
     /// So many requests may be worked on at a time now.
     pub fn set_admission_limit(&self, limit: usize) {
         self.admission().limit.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// So many of those that are not live may be worked on beside live sessions.
+    pub fn set_admission_beside_live_limit(&self, limit: usize) {
+        self.admission().beside_live.set(i64::try_from(limit).unwrap_or(i64::MAX));
     }
 
     /// A request of this class was refused.
