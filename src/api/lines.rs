@@ -5,11 +5,14 @@ use std::time::Duration;
 use axum::body::BodyDataStream;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::problem::ApiError;
 
-/// For how long a sender may send nothing: whoever trickles holds a place that others could use.
+/// For how long a line may be waited for, and how many bytes of it earn another second: whoever trickles holds a place that others could
+/// use.
 const PATIENCE: Duration = Duration::from_secs(60);
+const BYTES_A_SECOND: usize = 8 << 10;
 
 /// A line of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,11 +33,16 @@ pub(super) struct Lines {
     limit_bytes: usize,
     skipping: bool,
     ended: bool,
+    /// Since the last line: how long was waited, and for how many bytes.
+    waited: Duration,
+    received: usize,
 }
 
 impl Lines {
     pub(super) fn new(stream: BodyDataStream, limit_bytes: usize) -> Self {
-        Self { stream, buffer: BytesMut::new(), searched: 0, limit_bytes, skipping: false, ended: false }
+        let buffer = BytesMut::new();
+        let waited = Duration::ZERO;
+        Self { stream, buffer, searched: 0, limit_bytes, skipping: false, ended: false, waited, received: 0 }
     }
 
     /// The next line; `None` at the end. The last one needs no line break.
@@ -45,6 +53,7 @@ impl Lines {
                 self.buffer.advance(1);
                 self.searched = 0;
                 if let Some(line) = self.finish(text.freeze()) {
+                    (self.waited, self.received) = (Duration::ZERO, 0);
                     return Ok(Some(line));
                 }
                 continue;
@@ -62,9 +71,16 @@ impl Lines {
                 self.searched = 0;
                 return Ok(self.finish(text));
             }
-            let next = tokio::time::timeout(PATIENCE, self.stream.next()).await;
+            let earned = Duration::from_secs((self.received / BYTES_A_SECOND) as u64);
+            let left = (PATIENCE + earned).saturating_sub(self.waited);
+            let began = Instant::now();
+            let next = tokio::time::timeout(left, self.stream.next()).await;
+            self.waited += began.elapsed();
             match next.map_err(|_| ApiError::InterruptedBody)? {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Some(Ok(chunk)) => {
+                    self.received = self.received.saturating_add(chunk.len());
+                    self.buffer.extend_from_slice(&chunk);
+                }
                 Some(Err(_)) => return Err(ApiError::InterruptedBody),
                 None => self.ended = true,
             }
@@ -105,6 +121,29 @@ mod tests {
         assert_eq!(lines(&["a\nb", "b\n", "\n \r\n", "c"], 10).await, ["a", "bb", "c"]);
         assert_eq!(lines(&["a\nbb\nc\n"], 10).await, ["a", "bb", "c"]);
         assert!(lines(&["", "\n\n"], 10).await.is_empty());
+    }
+
+    /// How many lines come of a body of which `piece` comes every ten seconds, for at most so many pieces.
+    async fn trickled(piece: &'static str, pieces: usize) -> Result<usize, ApiError> {
+        let pieces = futures_util::stream::iter(0..pieces).then(move |_| async move {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes()))
+        });
+        let mut lines = Lines::new(Body::from_stream(pieces).into_data_stream(), 4 << 20);
+        let mut count = 0;
+        while lines.next_line().await?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_trickles_is_given_up_and_who_is_slow_is_not() {
+        assert!(matches!(trickled("a", 30).await, Err(ApiError::InterruptedBody)));
+        assert!(matches!(trickled("\n", 30).await, Err(ApiError::InterruptedBody)), "blank lines are none");
+        assert_eq!(trickled("a\n", 30).await.unwrap(), 30, "a line every ten seconds");
+        static MUCH: [u8; 100 << 10] = [b'a'; 100 << 10];
+        assert_eq!(trickled(std::str::from_utf8(&MUCH).unwrap(), 30).await.unwrap(), 1, "a long line, slowly");
     }
 
     #[tokio::test]
