@@ -1,11 +1,10 @@
 //! Where does a line end? Cuts a stream of bytes at line breaks, with a bound on each line.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::BodyDataStream;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::StreamExt;
-use tokio::time::Instant;
 
 use super::problem::ApiError;
 
@@ -13,6 +12,11 @@ use super::problem::ApiError;
 /// use.
 const PATIENCE: Duration = Duration::from_secs(60);
 const BYTES_A_SECOND: usize = 8 << 10;
+
+/// For how much longer to wait for a line, of which so many bytes have come.
+fn patience_left(waited: Duration, received: usize) -> Duration {
+    (PATIENCE + Duration::from_secs((received / BYTES_A_SECOND) as u64)).saturating_sub(waited)
+}
 
 /// A line of a body.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,12 +72,11 @@ impl Lines {
             }
             if self.ended {
                 let text = self.buffer.split().freeze();
-                self.searched = 0;
+                (self.searched, self.waited, self.received) = (0, Duration::ZERO, 0);
                 return Ok(self.finish(text));
             }
-            let earned = Duration::from_secs((self.received / BYTES_A_SECOND) as u64);
-            let left = (PATIENCE + earned).saturating_sub(self.waited);
             let began = Instant::now();
+            let left = patience_left(self.waited, self.received);
             let next = tokio::time::timeout(left, self.stream.next()).await;
             self.waited += began.elapsed();
             match next.map_err(|_| ApiError::InterruptedBody)? {
@@ -123,27 +126,34 @@ mod tests {
         assert!(lines(&["", "\n\n"], 10).await.is_empty());
     }
 
-    /// How many lines come of a body of which `piece` comes every ten seconds, for at most so many pieces.
-    async fn trickled(piece: &'static str, pieces: usize) -> Result<usize, ApiError> {
-        let pieces = futures_util::stream::iter(0..pieces).then(move |_| async move {
-            tokio::time::sleep(Duration::from_secs(10)).await;
-            Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes()))
-        });
-        let mut lines = Lines::new(Body::from_stream(pieces).into_data_stream(), 4 << 20);
-        let mut count = 0;
-        while lines.next_line().await?.is_some() {
-            count += 1;
-        }
-        Ok(count)
+    #[test]
+    fn who_is_slow_earns_time_and_who_trickles_does_not() {
+        let second = Duration::from_secs(1);
+        assert_eq!(patience_left(Duration::ZERO, 0), PATIENCE);
+        assert_eq!(patience_left(59 * second, 59), second, "a byte a second");
+        assert_eq!(patience_left(61 * second, 61), Duration::ZERO);
+        assert_eq!(patience_left(600 * second, 600 * BYTES_A_SECOND), PATIENCE, "a large line on a slow network");
+        assert!(patience_left(Duration::ZERO, usize::MAX) > PATIENCE);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_trickles_is_given_up_and_who_is_slow_is_not() {
-        assert!(matches!(trickled("a", 30).await, Err(ApiError::InterruptedBody)));
-        assert!(matches!(trickled("\n", 30).await, Err(ApiError::InterruptedBody)), "blank lines are none");
-        assert_eq!(trickled("a\n", 30).await.unwrap(), 30, "a line every ten seconds");
-        static MUCH: [u8; 100 << 10] = [b'a'; 100 << 10];
-        assert_eq!(trickled(std::str::from_utf8(&MUCH).unwrap(), 30).await.unwrap(), 1, "a long line, slowly");
+    #[tokio::test]
+    async fn a_sender_that_took_too_long_is_given_up() {
+        let body = Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let mut lines = Lines::new(body.into_data_stream(), 10);
+        lines.waited = PATIENCE;
+        assert!(matches!(lines.next_line().await, Err(ApiError::InterruptedBody)));
+    }
+
+    #[tokio::test]
+    async fn only_a_line_renews_patience() {
+        let pieces = ["a", "\n\n \n", "b"].map(|piece| Ok::<_, std::io::Error>(Bytes::from_static(piece.as_bytes())));
+        let mut lines = Lines::new(Body::from_stream(futures_util::stream::iter(pieces)).into_data_stream(), 10);
+        lines.waited = Duration::from_secs(50);
+        assert!(matches!(lines.next_line().await, Ok(Some(Line::Text(_)))));
+        assert_eq!((lines.waited, lines.received), (Duration::ZERO, 0));
+        lines.waited = Duration::from_secs(50);
+        assert!(matches!(lines.next_line().await, Ok(Some(Line::Text(_)))), "blank lines before it");
+        assert_eq!(lines.received, 0);
     }
 
     #[tokio::test]
