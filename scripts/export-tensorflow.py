@@ -79,7 +79,7 @@ def main():
     model = build(include_top=False, pooling="avg", weights=options.weights, input_shape=(side, side, 3))
     signature = [tf.TensorSpec((None, side, side, 3), tf.float32, name="image")]
     function = tf.function(lambda image: model(image, training=False), input_signature=signature)
-    made, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=17, output_path=str(options.out))
+    tf2onnx.convert.from_function(function, input_signature=signature, opset=17, output_path=str(options.out))
     pictures = np.random.default_rng(1).standard_normal((3, side, side, 3), np.float32)
     expected = model(pictures, training=False).numpy()
     session = onnxruntime.InferenceSession(str(options.out), providers=["CPUExecutionProvider"])

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Pages of 2 MiB come whole where a few of their bytes are used, and come back after they were given up: a server took a fifth
-    // more memory, which grew for a quarter of an hour, and was no faster.
+    // The allocator asks for pages of 2 MiB, which come whole where a few of their bytes are used: with them a server took 18 % more
+    // memory and was no faster (docs/performance.md).
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     upnext::cli::run()

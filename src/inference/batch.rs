@@ -76,6 +76,7 @@ pub(super) fn plan(pending: &[Pending], limits: Limits, now: Instant) -> Plan {
     // Stable: among equals, the order of arrival.
     waiting.sort_by_key(|&position| Reverse(effective_priority(&pending[position], limits.patience, now)));
 
+    // A frame that comes then finds a worker at once. What is left is taken by those that are busy now, when they come back.
     let kept = limits.live_lately
         && limits.workers > 1
         && limits.free_workers <= 1
