@@ -99,6 +99,19 @@ pub(crate) async fn drive(load: &Load<'_>, frames: Vec<Frame>, item_ids: Vec<Str
 }
 
 impl Measured {
+    /// Takes in another run: times and counts add up, memory is the latest.
+    pub(crate) fn follow(&mut self, next: Self) {
+        self.seconds += next.seconds;
+        self.server = sum(self.server, next.server);
+        self.viewers = sum(self.viewers, next.viewers);
+        self.join(next);
+    }
+
+    /// Answered requests of all kinds.
+    pub(crate) fn requests(&self) -> usize {
+        self.latencies_us.values().map(Vec::len).sum()
+    }
+
     fn join(&mut self, other: Self) {
         for (kind, mut latencies) in other.latencies_us {
             self.latencies_us.entry(kind).or_default().append(&mut latencies);
@@ -112,6 +125,11 @@ impl Measured {
             self.protocol = other.protocol;
         }
     }
+}
+
+fn sum(before: Option<Usage>, next: Option<Usage>) -> Option<Usage> {
+    let cpu_s = before.map_or(0.0, |before| before.cpu_s);
+    next.map(|next| Usage { cpu_s: cpu_s + next.cpu_s, ..next })
 }
 
 /// One person in front of a screen.

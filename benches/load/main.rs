@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-use crate::drive::{Load, drive};
+use crate::drive::{Load, Measured, drive};
 use crate::frames::Frame;
 use crate::report::{ModelReport, Report};
 use crate::server::{Address, OwnServer};
@@ -112,7 +112,11 @@ pub(crate) struct Args {
     /// Seconds before that
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     warmup_s: f64,
-    /// With frames: seconds for each measurement of the model alone; 0 leaves them out
+    /// With frames: measures so many times, each time between two measurements of the model and the stages alone; with --overload, what
+    /// comes at half of what can be answered
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
+    turns: u16,
+    /// With frames: seconds for each measurement of the model alone; 0 leaves them out, and those of the stages
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     model_s: f64,
     /// Events in one request of the mode `events`
@@ -243,29 +247,40 @@ fn run(args: &Args) -> Result<String, Failure> {
         write_json(args, &report)?;
         return Ok(report.text());
     }
+    let model = (mode == Mode::Frames && args.model_s > 0.0).then(|| model::Alone::load(args)).transpose()?;
     if let Some(factor) = args.overload.filter(|_| mode == Mode::Frames) {
-        let report = tokio.block_on(unless_interrupted(overload::run(&load, frames, factor)))?;
+        let plan = overload::Plan { factor, turns: args.turns, model: model.as_ref() };
+        let report = tokio.block_on(unless_interrupted(overload::run(&load, frames, &plan)))?;
         write_json(args, &report)?;
         return Ok(report.text());
     }
 
-    let model = (mode == Mode::Frames && args.model_s > 0.0).then(|| model::Alone::load(args)).transpose()?;
-    let measure = || model.as_ref().map(|model| model.throughput(&tokio, &frames, args.model_s)).transpose();
-    note("the model alone");
-    let before = measure()?;
-    note("load");
-    let measured = tokio.block_on(unless_interrupted(drive(&load, frames.clone(), world.item_ids())))?;
-    note("the model alone, again");
-    let after = measure()?;
-    let alone = match (&model, before, after) {
-        (Some(model), Some(before), Some(after)) => {
-            Some(ModelReport::new(model, before, after, model.stages(&frames)?))
-        }
-        _ => None,
-    };
-    let report = Report::new(args, mode, frames.len(), measured, alone);
+    let report = in_turns(args, &tokio, &load, model.as_ref(), &frames, &world)?;
     write_json(args, &report)?;
     Ok(report.text())
+}
+
+/// Lets the viewers ask `args.turns` times, with the yardsticks before, between and after.
+fn in_turns(
+    args: &Args,
+    tokio: &tokio::runtime::Runtime,
+    load: &Load<'_>,
+    model: Option<&model::Alone>,
+    frames: &[Frame],
+    world: &World,
+) -> Result<Report, Failure> {
+    let yardstick = || model.map(|model| model.yardstick(tokio, frames, args.model_s)).transpose();
+    let (mut measured, mut rates) = (Measured::default(), Vec::new());
+    let mut yardsticks = Vec::from_iter(yardstick()?);
+    for _ in 0..args.turns {
+        note("load");
+        let turn = tokio.block_on(unless_interrupted(drive(load, frames.to_vec(), world.item_ids())))?;
+        rates.push(turn.requests() as f64 / turn.seconds.max(1e-9));
+        measured.follow(turn);
+        yardsticks.extend(yardstick()?);
+    }
+    let alone = model.map(|model| ModelReport::new(model, yardsticks, &rates));
+    Ok(Report::new(args, load.mode, frames.len(), measured, alone))
 }
 
 fn write_json(args: &Args, report: &impl serde::Serialize) -> Result<(), Failure> {

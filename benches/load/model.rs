@@ -1,7 +1,7 @@
 //! What could be reached at best? The model alone, as the server runs it, and the stages of a frame on one thread.
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -12,7 +12,8 @@ use upnext::inference::{
 use upnext::vision::{DecodeLimits, Preprocessor, decode, luma_thumb, preprocess};
 
 use crate::frames::Frame;
-use crate::{Args, Failure};
+use crate::report::{median, processors};
+use crate::{Args, Failure, note};
 
 /// Different pictures that go round while the model is measured.
 const PICTURES: usize = 32;
@@ -33,12 +34,38 @@ pub(crate) struct Stages {
     pub(crate) fingerprint_ms: f64,
     pub(crate) resize_ms: f64,
     pub(crate) inference_ms: f64,
-    pub(crate) frames: usize,
+}
+
+/// What this machine could do just then.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct Yardstick {
+    /// Pictures a second of the model alone, as the server runs it.
+    pub(crate) model_per_s: f64,
+    /// While the other processors have nothing to do.
+    pub(crate) stages: Stages,
+    /// While every processor does the same: what they take from each other is in it.
+    pub(crate) stages_together: Stages,
 }
 
 impl Stages {
     pub(crate) fn sum_ms(&self) -> f64 {
         self.decode_ms + self.fingerprint_ms + self.resize_ms + self.inference_ms
+    }
+
+    /// Frames a second if every processor did nothing else.
+    pub(crate) fn limit_per_s(&self) -> f64 {
+        processors() as f64 * 1e3 / self.sum_ms().max(1e-9)
+    }
+
+    /// The median of each stage.
+    pub(crate) fn median(all: &[Self]) -> Self {
+        let of = |stage: fn(&Self) -> f64| median(all.iter().map(stage).collect());
+        Self {
+            decode_ms: of(|stages| stages.decode_ms),
+            fingerprint_ms: of(|stages| stages.fingerprint_ms),
+            resize_ms: of(|stages| stages.resize_ms),
+            inference_ms: of(|stages| stages.inference_ms),
+        }
     }
 }
 
@@ -84,13 +111,24 @@ impl Alone {
         self.options.intra_threads
     }
 
-    /// Pictures a second with one caller for each worker, or as many as fill their batches on a GPU.
-    pub(crate) fn throughput(
+    /// What it takes now. Measures for `seconds` and a second or two.
+    pub(crate) fn yardstick(
         &self,
         tokio: &tokio::runtime::Runtime,
         frames: &[Frame],
         seconds: f64,
-    ) -> Result<f64, Failure> {
+    ) -> Result<Yardstick, Failure> {
+        note("the model and the stages alone");
+        let model_per_s = self.throughput(tokio, frames, seconds)?;
+        Ok(Yardstick {
+            model_per_s,
+            stages: self.stages(frames, 1)?,
+            stages_together: self.stages(frames, processors())?,
+        })
+    }
+
+    /// Pictures a second with one caller for each worker, or as many as fill their batches on a GPU.
+    fn throughput(&self, tokio: &tokio::runtime::Runtime, frames: &[Frame], seconds: f64) -> Result<f64, Failure> {
         let inputs = Arc::new(self.inputs(frames)?);
         let embedder = Embedder::start(self.manifest.clone(), self.options.clone())?;
         let on_cpu = self.options.providers.first().is_none_or(|first| *first == Provider::Cpu);
@@ -111,18 +149,31 @@ impl Alone {
         outcome
     }
 
-    /// The stages of a frame on this thread.
-    pub(crate) fn stages(&self, frames: &[Frame]) -> Result<Stages, Failure> {
+    /// The stages of a frame, on `threads` threads at a time, each of which does all of them.
+    pub(crate) fn stages(&self, frames: &[Frame], threads: usize) -> Result<Stages, Failure> {
+        let together = Barrier::new(threads);
+        let all = std::thread::scope(|scope| {
+            let started: Vec<_> = (0..threads).map(|_| scope.spawn(|| self.stages_of_one(frames, &together))).collect();
+            let ended = started.into_iter().map(|thread| thread.join().map_err(|_| "a measurement panicked")?);
+            ended.collect::<Result<Vec<Stages>, Failure>>()
+        })?;
+        Ok(Stages::median(&all))
+    }
+
+    fn stages_of_one(&self, frames: &[Frame], together: &Barrier) -> Result<Stages, Failure> {
         let size = self.manifest.input();
         let options = OnnxOptions {
             providers: self.options.providers.clone(),
             device: self.options.device,
             ..Default::default()
         };
-        let mut backend = OnnxBackend::load(&self.manifest, &options)?;
+        let backend = OnnxBackend::load(&self.manifest, &options);
+        // Before anything can fail: the others wait here.
+        together.wait();
+        let mut backend = backend?;
         let (mut preprocessor, mut input) = (Preprocessor::new(), vec![0; size.bytes()]);
         let limits = DecodeLimits::default();
-        let mut spent: [Vec<Duration>; 4] = Default::default();
+        let mut spent = Vec::with_capacity(STAGE_FRAMES);
         let begun = Instant::now();
         // The first one warms up and does not count.
         for (n, frame) in frames.iter().cycle().take(STAGE_FRAMES + 1).enumerate() {
@@ -139,24 +190,18 @@ impl Alone {
             if n == 0 {
                 continue;
             }
-            for (all, took) in spent.iter_mut().zip([
-                decoded - start,
-                fingerprinted - decoded,
-                resized - fingerprinted,
-                inferred - resized,
-            ]) {
-                all.push(took);
-            }
+            let ms = |time: Duration| time.as_secs_f64() * 1e3;
+            spent.push(Stages {
+                decode_ms: ms(decoded - start),
+                fingerprint_ms: ms(fingerprinted - decoded),
+                resize_ms: ms(resized - fingerprinted),
+                inference_ms: ms(inferred - resized),
+            });
             if begun.elapsed() > STAGE_TIME {
                 break;
             }
         }
-        let count = spent[0].len();
-        let [decode_ms, fingerprint_ms, resize_ms, inference_ms] = spent.map(|mut all| {
-            all.sort_unstable();
-            all.get(all.len() / 2).map_or(0.0, |median| median.as_secs_f64() * 1e3)
-        });
-        Ok(Stages { decode_ms, fingerprint_ms, resize_ms, inference_ms, frames: count })
+        Ok(Stages::median(&spent))
     }
 
     fn inputs(&self, frames: &[Frame]) -> Result<Vec<Vec<u8>>, Failure> {

@@ -15,8 +15,9 @@ use serde::Serialize;
 
 use crate::drive::{Load, drive};
 use crate::frames::Frame;
+use crate::model::Alone;
 use crate::process::usage;
-use crate::report::{Latency, times};
+use crate::report::{Latency, median, times};
 use crate::{Failure, note};
 
 /// Connections over which requests come: as many can be on their way at once.
@@ -32,6 +33,27 @@ pub(crate) struct OverloadReport {
     viewers: u16,
     at_capacity_closed_loop: Option<Latency>,
     phases: Vec<Phase>,
+    /// Turns at half of what the server can do; the first is a phase as well.
+    half: Vec<Half>,
+}
+
+/// Half of what the server can do, beside what one inference took just before and after, in the mean of both.
+#[derive(Debug, Serialize)]
+struct Half {
+    admitted: Latency,
+    inference_ms: f64,
+    p50_inferences: f64,
+    p99_inferences: f64,
+}
+
+/// What is to be measured.
+pub(crate) struct Plan<'a> {
+    /// How much comes in the end, as a multiple of what the server can do.
+    pub(crate) factor: f64,
+    /// How often half of it comes.
+    pub(crate) turns: u16,
+    /// The model, if half of the load is to be measured beside it.
+    pub(crate) model: Option<&'a Alone>,
 }
 
 /// Some seconds at one rate.
@@ -69,8 +91,8 @@ struct Tally {
     broken: u64,
 }
 
-/// Finds out what the server can do, and then lets `factor` times as much come.
-pub(crate) async fn run(load: &Load<'_>, frames: Vec<Frame>, factor: f64) -> Result<OverloadReport, Failure> {
+/// Finds out what the server can do, and then lets half of it, as much and `plan.factor` times as much come.
+pub(crate) async fn run(load: &Load<'_>, frames: Vec<Frame>, plan: &Plan<'_>) -> Result<OverloadReport, Failure> {
     note("what it can do");
     let mut closed = drive(load, frames.clone(), Vec::new()).await?;
     let latencies = closed.latencies_us.remove("frame").unwrap_or_default();
@@ -83,16 +105,36 @@ pub(crate) async fn run(load: &Load<'_>, frames: Vec<Frame>, factor: f64) -> Res
     for _ in 0..CONNECTIONS {
         clients.push(load.address.client(load.http2)?);
     }
-    let mut phases = Vec::new();
-    for times in [0.5, 1.0, factor] {
+    let at = async |times: f64| {
         note(&format!("{times} times that"));
-        phases.push(phase(load, &clients, &frames, times, times * capacity_per_s).await?);
+        phase(load, &clients, &frames, times, times * capacity_per_s).await
+    };
+    // Nothing else goes on in this process meanwhile.
+    let inference_ms = || plan.model.map(|model| Ok::<_, Failure>(model.stages(&frames, 1)?.inference_ms)).transpose();
+    let (mut phases, mut half, mut before) = (Vec::new(), Vec::new(), inference_ms()?);
+    for turn in 0..plan.turns {
+        let phase = at(0.5).await?;
+        let after = inference_ms()?;
+        if let (Some(before), Some(after), Some(admitted)) = (before, after, phase.admitted) {
+            let inference_ms = f64::midpoint(before, after);
+            let inferences = |ms: f64| ms / inference_ms.max(1e-9);
+            let (p50_inferences, p99_inferences) = (inferences(admitted.p50_ms), inferences(admitted.p99_ms));
+            half.push(Half { admitted, inference_ms, p50_inferences, p99_inferences });
+        }
+        before = after;
+        if turn == 0 {
+            phases.push(phase);
+        }
+    }
+    for times in [1.0, plan.factor] {
+        phases.push(at(times).await?);
     }
     Ok(OverloadReport {
         capacity_per_s,
         viewers: load.viewers,
         at_capacity_closed_loop: Latency::of(latencies),
         phases,
+        half,
     })
 }
 
@@ -203,7 +245,7 @@ impl OverloadReport {
     }
 
     fn write(&self, text: &mut String) -> std::fmt::Result {
-        let Self { capacity_per_s, viewers, at_capacity_closed_loop, phases } = self;
+        let Self { capacity_per_s, viewers, at_capacity_closed_loop, phases, half } = self;
         writeln!(text, "capacity         {capacity_per_s:.1} frames/s: {viewers} viewers that wait for their answers")?;
         writeln!(text, "                 {}", times(at_capacity_closed_loop))?;
         for phase in phases {
@@ -219,6 +261,17 @@ impl OverloadReport {
             if let Some(mib) = phase.resident_mib {
                 writeln!(text, "  memory         {mib:.0} MiB resident at the end")?;
             }
+        }
+        for Half { admitted, inference_ms, p50_inferences, p99_inferences } in half {
+            let times = format!("p50 {:.1}  p99 {:.1} ms", admitted.p50_ms, admitted.p99_ms);
+            writeln!(
+                text,
+                "half of it       {times}: {p50_inferences:.2} and {p99_inferences:.2} times an inference ({inference_ms:.2} ms)"
+            )?;
+        }
+        if half.len() > 1 {
+            let p99 = median(half.iter().map(|half| half.p99_inferences).collect());
+            writeln!(text, "                 p99 in the median {p99:.2} inferences")?;
         }
         let p99 = |phase: &Phase| phase.admitted.map(|admitted| admitted.p99_ms);
         if let (Some(at_capacity), Some(beyond)) = (phases.get(1).and_then(p99), phases.last().and_then(p99)) {

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use crate::drive::Measured;
-use crate::model::{Alone, Stages};
+use crate::model::{Alone, Stages, Yardstick};
 use crate::{Args, Failure, Mode};
 
 /// Everything that was measured.
@@ -31,15 +31,8 @@ pub(crate) struct Report {
     server: Option<Cost>,
     viewers_cost: Option<Cost>,
     model: Option<ModelReport>,
-    /// Throughput as a share of what the model does alone.
-    share_of_model: Option<f64>,
-    /// Throughput as a share of what the stages together allow on this machine.
-    share_of_stages: Option<f64>,
     /// What the stages take as a share of all processor time that the server takes for a frame.
     stages_of_server_time: Option<f64>,
-    /// Throughput as a share of what the stages allow on the processor time that the viewers, who run on the same machine,
-    /// leave to the server.
-    share_of_stages_beside_viewers: Option<f64>,
 }
 
 /// How long requests of one kind took, in milliseconds.
@@ -71,34 +64,103 @@ struct Cost {
     resident_peak_mib: f64,
 }
 
-/// The model alone.
+/// The load beside its yardsticks.
 #[derive(Debug, Serialize)]
 pub(crate) struct ModelReport {
     model: String,
     workers: usize,
     threads_per_worker: usize,
-    before_per_s: f64,
-    after_per_s: f64,
-    stages: Stages,
-    /// Frames a second if every processor did nothing but these stages.
-    stages_per_s: f64,
+    /// Before each turn, and after the last.
+    yardsticks: Vec<Yardstick>,
+    turns: Vec<Turn>,
+    /// Medians of the turns.
+    median: Turn,
+}
+
+/// Some seconds of load between two yardsticks, whose mean counts.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Turn {
+    requests_per_s: f64,
+    /// Throughput as a share of what the model does alone.
+    share_of_model: f64,
+    /// Throughput as a share of what the stages allow if each processor is as fast as when it is the only one that is busy.
+    share_of_stages: f64,
+    /// Throughput as a share of what the stages allow on processors that are all busy.
+    share_of_stages_together: f64,
 }
 
 impl ModelReport {
-    pub(crate) fn new(model: &Alone, before_per_s: f64, after_per_s: f64, stages: Stages) -> Self {
+    /// `rates` are frames a second of the turns, one less than the yardsticks.
+    pub(crate) fn new(model: &Alone, yardsticks: Vec<Yardstick>, rates: &[f64]) -> Self {
+        let turn = |(&requests_per_s, around): (&f64, &[Yardstick])| {
+            let share = |of: fn(&Yardstick) -> f64| {
+                let mean = around.iter().map(of).sum::<f64>() / around.len().max(1) as f64;
+                requests_per_s / mean.max(1e-9)
+            };
+            Turn {
+                requests_per_s,
+                share_of_model: share(|y| y.model_per_s),
+                share_of_stages: share(|y| y.stages.limit_per_s()),
+                share_of_stages_together: share(|y| y.stages_together.limit_per_s()),
+            }
+        };
+        let turns: Vec<Turn> = rates.iter().zip(yardsticks.windows(2)).map(turn).collect();
+        let of = |what: fn(&Turn) -> f64| median(turns.iter().map(what).collect());
+        let median = Turn {
+            requests_per_s: of(|t| t.requests_per_s),
+            share_of_model: of(|t| t.share_of_model),
+            share_of_stages: of(|t| t.share_of_stages),
+            share_of_stages_together: of(|t| t.share_of_stages_together),
+        };
         Self {
             model: model.model_id().to_owned(),
             workers: model.workers(),
             threads_per_worker: model.intra_threads(),
-            before_per_s,
-            after_per_s,
-            stages,
-            stages_per_s: processors() as f64 * 1e3 / stages.sum_ms().max(1e-9),
+            yardsticks,
+            turns,
+            median,
         }
     }
 
-    fn mean_per_s(&self) -> f64 {
-        (self.before_per_s + self.after_per_s) / 2.0
+    /// Medians of the yardsticks: alone, and with all processors busy.
+    fn stages(&self) -> (Stages, Stages) {
+        let of =
+            |which: fn(&Yardstick) -> Stages| Stages::median(&self.yardsticks.iter().map(which).collect::<Vec<_>>());
+        (of(|y| y.stages), of(|y| y.stages_together))
+    }
+
+    fn write(&self, text: &mut String) -> std::fmt::Result {
+        let Self { model, workers, threads_per_worker, yardsticks, turns, median } = self;
+        let setup = format!("{model}, {workers} workers of {threads_per_worker} threads");
+        let alone: Vec<String> = yardsticks.iter().map(|y| format!("{:.0}", y.model_per_s)).collect();
+        writeln!(text, "model alone      {} /s ({setup})", alone.join(", "))?;
+        let (one, all) = self.stages();
+        for (which, stages) in [("one busy", one), ("all busy", all)] {
+            let Stages { decode_ms, fingerprint_ms, resize_ms, inference_ms } = stages;
+            let parts = format!("decode {decode_ms:.2} + fingerprint {fingerprint_ms:.2} + resize {resize_ms:.2}");
+            let limit = stages.limit_per_s();
+            writeln!(text, "{which:<16} {parts} + inference {inference_ms:.2} ms: at most {limit:.1} /s here")?;
+        }
+        if turns.len() > 1 {
+            for turn in turns {
+                writeln!(text, "  turn           {turn}")?;
+            }
+        }
+        writeln!(text, "share            {median}")
+    }
+}
+
+impl std::fmt::Display for Turn {
+    fn fmt(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let percent = |share: f64| share * 100.0;
+        let (of_model, of_one) = (percent(self.share_of_model), percent(self.share_of_stages));
+        let of_all = percent(self.share_of_stages_together);
+        write!(
+            text,
+            "{:.1} /s: {of_model:.1} % of the model alone, {of_one:.1} % of the stages with one processor busy, {of_all:.1} % \
+             with all",
+            self.requests_per_s
+        )
     }
 }
 
@@ -142,16 +204,10 @@ impl Report {
             degraded: measured.degraded,
             server: measured.server.map(cost),
             viewers_cost: measured.viewers.map(cost),
-            share_of_model: model.as_ref().map(|model| requests_per_s / model.mean_per_s().max(1e-9)),
             stages_of_server_time: model
                 .as_ref()
                 .zip(measured.server)
-                .map(|(model, server)| model.stages.sum_ms() * requests as f64 / (server.cpu_s * 1e3).max(1e-9)),
-            share_of_stages_beside_viewers: model.as_ref().zip(measured.viewers).map(|(model, viewers)| {
-                let left = processors() as f64 - viewers.cpu_s / measured.seconds.max(1e-9);
-                requests_per_s / (model.stages_per_s * left / processors() as f64).max(1e-9)
-            }),
-            share_of_stages: model.as_ref().map(|model| requests_per_s / model.stages_per_s.max(1e-9)),
+                .map(|(model, server)| model.stages().1.sum_ms() * requests as f64 / (server.cpu_s * 1e3).max(1e-9)),
             model,
         }
     }
@@ -198,25 +254,8 @@ impl Report {
             }
         }
         let Some(model) = &self.model else { return Ok(()) };
-        let ModelReport { model: name, workers, threads_per_worker, before_per_s, after_per_s, .. } = model;
-        let setup = format!("{workers} workers of {threads_per_worker} threads");
-        writeln!(text, "model alone      {before_per_s:.1} /s before, {after_per_s:.1} /s after ({name}, {setup})")?;
-        let Stages { decode_ms, fingerprint_ms, resize_ms, inference_ms, .. } = model.stages;
-        let stages = format!("decode {decode_ms:.2} + fingerprint {fingerprint_ms:.2} + resize {resize_ms:.2}");
-        let limit = model.stages_per_s;
-        writeln!(text, "on one thread    {stages} + inference {inference_ms:.2} ms: at most {limit:.1} /s here")?;
-        let percent = |share: Option<f64>| share.unwrap_or_default() * 100.0;
-        let (of_model, of_stages) = (percent(self.share_of_model), percent(self.share_of_stages));
-        let beside = percent(self.share_of_stages_beside_viewers);
-        writeln!(
-            text,
-            "share            {of_model:.1} % of the model alone, {of_stages:.1} % of what the stages allow"
-        )?;
-        writeln!(
-            text,
-            "                 {beside:.1} % of what they allow on the processor time that the viewers leave"
-        )?;
-        let of_time = percent(self.stages_of_server_time);
+        model.write(text)?;
+        let of_time = self.stages_of_server_time.unwrap_or_default() * 100.0;
         writeln!(text, "                 the stages are {of_time:.1} % of the server's processor time")
     }
 }
@@ -243,13 +282,23 @@ pub(crate) fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The middle one; of an even number the mean of the two in the middle.
+pub(crate) fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_unstable_by(f64::total_cmp);
+    let middle = all.len() / 2;
+    match (all.len().is_multiple_of(2), middle.checked_sub(1).and_then(|low| all.get(low)), all.get(middle)) {
+        (true, Some(low), Some(high)) => f64::midpoint(*low, *high),
+        (_, _, middle) => middle.copied().unwrap_or_default(),
+    }
+}
+
 /// What can be checked without measuring anything.
 pub(crate) fn check() -> Result<(), Failure> {
     let latency = Latency::of((1..=1_000).rev().map(|ms| ms * 1_000).collect()).ok_or("no latencies")?;
     let expected = Latency { requests: 1_000, p50_ms: 500.0, p90_ms: 900.0, p99_ms: 990.0, max_ms: 1_000.0 };
-    if latency == expected && Latency::of(Vec::new()).is_none() && Latency::of(vec![7]).is_some() {
-        Ok(())
-    } else {
-        Err(format!("{latency:?} is not {expected:?}").into())
+    if latency != expected || Latency::of(Vec::new()).is_some() || Latency::of(vec![7]).is_none() {
+        return Err(format!("{latency:?} is not {expected:?}").into());
     }
+    let medians = [median(vec![]), median(vec![3.0]), median(vec![9.0, 1.0, 4.0]), median(vec![9.0, 1.0, 4.0, 2.0])];
+    if medians == [0.0, 3.0, 4.0, 3.0] { Ok(()) } else { Err(format!("medians are {medians:?}").into()) }
 }
