@@ -56,7 +56,13 @@ fn embedders(criterion: &mut Criterion, manifest: &Manifest) -> Result<(), Box<d
     let mut group = criterion.benchmark_group("embedder");
     group.throughput(Throughput::Elements(CALLS as u64));
     for (workers, intra_threads, max_batch) in [(1, 1, 8), (2, 1, 8), (2, 1, 1), (1, 2, 8), (1, 2, 1)] {
-        let options = EmbedderOptions { workers, intra_threads, max_batch: Some(max_batch), ..Default::default() };
+        let options = EmbedderOptions {
+            workers,
+            intra_threads,
+            wide_threads: Some(1),
+            max_batch: Some(max_batch),
+            ..Default::default()
+        };
         let embedder = Embedder::start(manifest.clone(), options)?;
         let name = format!("{workers}_workers_{intra_threads}_threads_batch_{max_batch}");
         group.bench_function(name, |bencher| {

@@ -421,6 +421,7 @@ pub(crate) fn embedder_options(settings: &Settings) -> EmbedderOptions {
     EmbedderOptions {
         workers: if inference.workers == 0 { suited.workers } else { inference.workers },
         intra_threads: if inference.intra_threads == 0 { suited.intra_threads } else { inference.intra_threads },
+        wide_threads: if inference.wide_threads == 0 { suited.wide_threads } else { Some(inference.wide_threads) },
         queue_capacity: inference.queue_capacity,
         max_batch: if inference.max_batch == 0 { suited.max_batch } else { Some(inference.max_batch) },
         providers: inference.providers.iter().map(provider).collect(),

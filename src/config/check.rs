@@ -61,7 +61,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
             complaints.push((key, format!("must be from {} to {}, not {value}", range.start(), range.end())));
         }
     }
-    let counts: [(&'static str, usize, RangeInclusive<usize>); 58] = [
+    let counts: [(&'static str, usize, RangeInclusive<usize>); 59] = [
         ("server.body_limit_bytes", s.server.body_limit_bytes, 1024..=4096 * MIB),
         ("server.max_connections", s.server.max_connections, 1..=1_000_000),
         ("server.max_in_flight", s.server.max_in_flight, 1..=1_000_000),
@@ -81,6 +81,7 @@ fn check_ranges(s: &Settings, complaints: &mut Vec<Complaint>) {
         ("inference.device", s.inference.device as usize, 0..=255),
         ("inference.workers", s.inference.workers, 0..=256),
         ("inference.intra_threads", s.inference.intra_threads, 0..=256),
+        ("inference.wide_threads", s.inference.wide_threads, 0..=256),
         ("inference.queue_capacity", s.inference.queue_capacity, 1..=65_536),
         ("inference.max_batch", s.inference.max_batch, 0..=256),
         ("index.links", s.index.links, 4..=128),

@@ -157,6 +157,8 @@ pub struct InferenceSettings {
     pub workers: usize,
     /// Threads inside a session; 0 suits the processors.
     pub intra_threads: usize,
+    /// Threads of the session for a picture that is alone; 0 suits the processors, 1 for no such session.
+    pub wide_threads: usize,
     /// Pictures that may wait.
     pub queue_capacity: usize,
     /// Pictures in one run; 0 suits what runs the model.

@@ -1,7 +1,8 @@
 //! Which of the waiting pictures go to the model next? Pure functions of the queue, the limits and the time.
 //!
 //! Batches form by back-pressure: nothing waits for a batch to fill. A free worker takes its share of what is there,
-//! and while all workers are busy the next batch grows by itself. Entries whose caller has gone or whose deadline has
+//! and while all workers are busy the next batch grows by itself. On a processor, where a batch saves little, a share is small
+//! until much waits: a worker that took all would leave the others nothing, and whoever decodes would wait for all of it at once. Entries whose caller has gone or whose deadline has
 //! passed never reach the model.
 
 use std::cmp::Reverse;
@@ -39,6 +40,9 @@ pub(super) struct Limits {
     pub(super) free_workers: usize,
     /// Workers, busy ones included.
     pub(super) workers: usize,
+    /// Over so many rounds of all workers what waits is spread; 0 for the share of those that are free. See
+    /// [`EmbedderOptions::rounds`](super::EmbedderOptions::rounds).
+    pub(super) rounds: usize,
     /// What a picture has cost of late; a batch does not grow beyond what its tightest deadline allows.
     pub(super) cost_per_picture: Duration,
     /// Viewers' frames have come of late, and the next will come soon.
@@ -84,7 +88,8 @@ pub(super) fn plan(pending: &[Pending], limits: Limits, now: Instant) -> Plan {
     if kept {
         waiting.retain(|&position| pending[position].priority == Priority::Live);
     }
-    let share = waiting.len().div_ceil(limits.free_workers.max(1)).clamp(1, limits.max_batch.max(1));
+    let takers = limits.free_workers.max(limits.rounds.saturating_mul(limits.workers)).max(1);
+    let share = waiting.len().div_ceil(takers).clamp(1, limits.max_batch.max(1));
     let mut tightest: Option<Instant> = None;
     // Few of those, one at least, where somebody's frame might have to wait for them.
     let has_live = waiting.first().is_some_and(|&first| pending[first].priority == Priority::Live);
@@ -172,6 +177,7 @@ mod tests {
         max_batch: 8,
         free_workers: 1,
         workers: 1,
+        rounds: 0,
         cost_per_picture: MS,
         live_lately: false,
         frame_delay: Duration::MAX,
@@ -235,6 +241,16 @@ mod tests {
         let queue = vec![entry(now, Priority::Live); 5];
         assert_eq!(plan(&queue, Limits { free_workers: 2, ..LIMITS }, now).batch, [0, 1, 2]);
         assert_eq!(plan(&queue, Limits { free_workers: 9, ..LIMITS }, now).batch, [0]);
+    }
+
+    #[test]
+    fn a_short_queue_is_left_to_workers_that_will_be_free_soon() {
+        let now = Instant::now();
+        let limits = Limits { workers: 2, rounds: 2, ..LIMITS };
+        let taken = |waiting| plan(&vec![entry(now, Priority::Live); waiting], limits, now).batch.len();
+        assert_eq!([1, 4, 5, 9, 40].map(taken), [1, 1, 2, 3, 8]);
+        let many_free = Limits { free_workers: 5, workers: 5, rounds: 0, ..LIMITS };
+        assert_eq!(plan(&vec![entry(now, Priority::Live); 10], many_free, now).batch.len(), 2);
     }
 
     #[test]
@@ -335,7 +351,7 @@ mod tests {
                 })
                 .collect();
             let limits = Limits {
-                max_batch, free_workers, workers: free_workers + cost as usize % 3, cost_per_picture: Duration::from_millis(cost),
+                max_batch, free_workers, workers: free_workers + cost as usize % 3, rounds: max_batch % 3, cost_per_picture: Duration::from_millis(cost),
                 live_lately: cost % 2 == 0, frame_delay: MS, patience: 50 * MS,
             };
             let plan = plan(&pending, limits, now);

@@ -52,10 +52,18 @@ pub struct EmbedderOptions {
     pub workers: usize,
     /// Threads that share the work within one session; at least 1.
     pub intra_threads: usize,
+    /// Threads of one session more, which a worker takes while no other has anything to do: a single picture is done sooner by all
+    /// processors than by one, though it costs more of them. `None` for as many as all workers have together, at most
+    /// four; no more than `intra_threads` for no such session.
+    pub wide_threads: Option<usize>,
     /// Pictures that may wait; at least 1. Each takes [`InputSize::bytes`] of memory.
     pub queue_capacity: usize,
     /// Most pictures in one run of the model, at least 1; `None` for as many as suit their size on a processor.
     pub max_batch: Option<usize>,
+    /// A free worker takes its share of what waits as if it were spread over so many rounds of all workers: batches then stay small
+    /// while the queue is short, and grow with it. 0 where a batch costs hardly more than a picture: what waits is shared by those
+    /// that are free.
+    pub rounds: usize,
     /// Devices in the order of preference; the CPU stands behind them even if it is not named.
     pub providers: Vec<Provider>,
     /// Which device, where there are several of a kind.
@@ -77,8 +85,10 @@ impl Default for EmbedderOptions {
         Self {
             workers: std::thread::available_parallelism().map_or(1, |cores| cores.get().min(16)),
             intra_threads: 1,
+            wide_threads: None,
             queue_capacity: 256,
             max_batch: None,
+            rounds: 2,
             providers: vec![Provider::Cpu],
             device: 0,
             gpu: GpuOptions::default(),
@@ -93,6 +103,9 @@ impl Default for EmbedderOptions {
 /// four, and as much as alone in batches of sixteen; those of 224 pixels took as long in any.
 const PIXELS_AT_ONCE: u32 = 4 * 160 * 160;
 
+/// With more threads, the layers of a small model take longer to share out than to compute.
+const MAX_WIDE_THREADS: usize = 4;
+
 impl EmbedderOptions {
     /// Pictures of this size in one run, at most.
     pub(super) fn largest_batch(&self, input: InputSize) -> usize {
@@ -100,9 +113,22 @@ impl EmbedderOptions {
         self.max_batch.unwrap_or(suited.clamp(1, 8) as usize)
     }
 
+    /// Threads of the session for whoever is alone, if there is one.
+    pub(super) fn wide(&self) -> Option<usize> {
+        let threads = self.wide_threads.unwrap_or_else(|| MAX_WIDE_THREADS.min(self.workers * self.intra_threads));
+        (threads > self.intra_threads).then_some(threads)
+    }
+
     /// On a GPU: two sessions, so that one prepares its batch while the other one's runs, and large batches.
     pub fn gpu() -> Self {
-        Self { workers: 2, max_batch: Some(32), providers: vec![Provider::TensorRt, Provider::Cuda], ..Self::default() }
+        Self {
+            workers: 2,
+            wide_threads: Some(1),
+            max_batch: Some(32),
+            rounds: 0,
+            providers: vec![Provider::TensorRt, Provider::Cuda],
+            ..Self::default()
+        }
     }
 }
 
@@ -206,13 +232,19 @@ impl Embedder {
             providers = backend.providers().to_vec();
             backends.push(Box::new(backend));
         }
+        let wide: Option<Box<dyn Backend>> = match options.wide() {
+            Some(threads) => {
+                Some(Box::new(OnnxBackend::load(&manifest, &OnnxOptions { intra_threads: threads, ..onnx })?))
+            }
+            None => None,
+        };
         let spec = ModelSpec {
             model_id: manifest.model_id().to_owned(),
             input: manifest.input(),
             dims: manifest.dims(),
             metric: manifest.metric(),
         };
-        let mut embedder = Self::with_backends(spec, backends, &options)?;
+        let mut embedder = Self::assemble(spec, backends, wide, &options)?;
         if let Some(inner) = Arc::get_mut(&mut embedder.inner) {
             inner.providers = providers;
         }
@@ -225,12 +257,22 @@ impl Embedder {
         backends: Vec<Box<dyn Backend>>,
         options: &EmbedderOptions,
     ) -> Result<Self, InferenceError> {
+        Self::assemble(spec, backends, None, options)
+    }
+
+    /// The same, with what is taken by a worker that is alone.
+    pub(super) fn assemble(
+        spec: ModelSpec,
+        backends: Vec<Box<dyn Backend>>,
+        wide: Option<Box<dyn Backend>>,
+        options: &EmbedderOptions,
+    ) -> Result<Self, InferenceError> {
         check(options)?;
         if backends.is_empty() {
             return Err(InferenceError::Setting { setting: "workers" });
         }
         let workers = backends.len();
-        let queue = Arc::new(Queue::new(options, spec.input, workers));
+        let queue = Arc::new(Queue::new(options, spec.input, workers, wide));
         let inner = Inner { spec, providers: Vec::new(), workers, queue, threads: Mutex::default() };
         // From here on, dropping `embedder` ends the threads that were started.
         let embedder = Self { inner: Arc::new(inner) };

@@ -25,21 +25,28 @@ pub(super) struct Job {
 
 /// Takes batches from `queue` and answers them until the queue is closed.
 pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
-    while let Some(jobs) = queue.next_batch() {
+    while let Some(Turn { jobs, alone }) = queue.next_turn() {
         let taken = Instant::now();
         let pictures: Vec<&[u8]> = jobs.iter().map(|job| job.pixels.as_slice()).collect();
-        // `Embedder::embed` lets nothing through that has another size.
-        let Some(batch) = PixelBatch::new(queue.input, pictures) else { continue };
-        // A panic inside the runtime must cost this batch, not the service.
-        let answers = match catch_unwind(AssertUnwindSafe(|| backend.embed(&batch))) {
-            Ok(Ok(answers)) if answers.len() == jobs.len() => Ok(answers),
-            Ok(Ok(answers)) => Err(format!("{} answers for {} pictures", answers.len(), jobs.len())),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the runtime panicked".to_owned()),
+        // Nobody else holds it, for nobody else is alone.
+        let mut wide = if alone { queue.wide.as_ref().and_then(Mutex::try_lock) } else { None };
+        let is_wide = wide.is_some();
+        let backend = wide.as_mut().map_or(&mut backend, |wide| &mut **wide);
+        let answers = match PixelBatch::new(queue.input, pictures) {
+            // A panic inside the runtime must cost this batch, not the service.
+            Some(batch) => match catch_unwind(AssertUnwindSafe(|| backend.embed(&batch))) {
+                Ok(Ok(answers)) if answers.len() == jobs.len() => Ok(answers),
+                Ok(Ok(answers)) => Err(format!("{} answers for {} pictures", answers.len(), jobs.len())),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("the runtime panicked".to_owned()),
+            },
+            // `Embedder::embed` lets no such picture through.
+            None => Err("a picture has another size".to_owned()),
         };
+        drop(wide);
         let inference = taken.elapsed();
         let count = jobs.len();
-        queue.learn_cost(inference, count);
+        queue.ran(inference, count, is_wide);
         match answers {
             Ok(answers) => {
                 for (job, answer) in jobs.into_iter().zip(answers) {
@@ -57,14 +64,27 @@ pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
     }
 }
 
+/// What a worker does next.
+struct Turn {
+    /// Never empty.
+    jobs: Vec<Job>,
+    /// Whether no other worker does anything and next to nothing waits.
+    alone: bool,
+}
+
 /// The pictures that wait, for all workers together.
 pub(super) struct Queue {
     input: InputSize,
     capacity: usize,
     max_batch: usize,
     workers: usize,
+    rounds: usize,
     patience: Duration,
     frame_delay: Duration,
+    /// A session of several threads for whoever is alone: what nobody else has to wait for is done sooner.
+    wide: Option<Mutex<Box<dyn Backend>>>,
+    /// So many pictures rather wait for the wide session than be begun beside it: it has all processors, and is soon done.
+    held: usize,
     state: Mutex<State>,
     /// One worker is woken for each picture that arrives.
     arrived: Condvar,
@@ -74,6 +94,10 @@ struct State {
     /// In the order of arrival; at most `capacity`, so that planning may look at all of them.
     jobs: Vec<Job>,
     free_workers: usize,
+    /// Workers whose batch is with the model.
+    busy_workers: usize,
+    /// One of them has the wide session.
+    wide_runs: bool,
     /// A decayed mean of what a picture took.
     cost_per_picture: Duration,
     /// When the last of the viewers' frames came.
@@ -82,11 +106,18 @@ struct State {
 }
 
 impl Queue {
-    /// For so many workers.
-    pub(super) fn new(options: &EmbedderOptions, input: InputSize, workers: usize) -> Self {
+    /// For so many workers, and with what is taken by one that is alone.
+    pub(super) fn new(
+        options: &EmbedderOptions,
+        input: InputSize,
+        workers: usize,
+        wide: Option<Box<dyn Backend>>,
+    ) -> Self {
         let state = State {
             jobs: Vec::new(),
             free_workers: 0,
+            busy_workers: 0,
+            wide_runs: false,
             cost_per_picture: Duration::ZERO,
             last_live: None,
             closed: false,
@@ -96,8 +127,13 @@ impl Queue {
             capacity: options.queue_capacity,
             max_batch: options.largest_batch(input),
             workers,
+            rounds: options.rounds,
             patience: options.bulk_patience,
             frame_delay: options.frame_delay,
+            held: usize::from(
+                wide.is_some() && options.wide().is_some_and(|threads| threads >= workers * options.intra_threads),
+            ),
+            wide: wide.map(Mutex::new),
             state: Mutex::new(state),
             arrived: Condvar::new(),
         }
@@ -130,18 +166,24 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for work; `None` when the queue was closed. Never an empty batch.
-    fn next_batch(&self) -> Option<Vec<Job>> {
+    /// Waits for work; `None` when the queue was closed.
+    fn next_turn(&self) -> Option<Turn> {
         let mut state = self.state.lock();
         state.free_workers += 1;
         loop {
             if state.closed {
                 return None;
             }
+            // Whoever has the wide session comes back for them, and every newcomer wakes a worker to look again.
+            if state.wide_runs && state.jobs.len() <= self.held {
+                self.arrived.wait(&mut state);
+                continue;
+            }
             let limits = Limits {
                 max_batch: self.max_batch,
                 free_workers: state.free_workers,
                 workers: self.workers,
+                rounds: self.rounds,
                 cost_per_picture: state.cost_per_picture,
                 live_lately: state.last_live.is_some_and(|at| at.elapsed() < LIVE_LATELY),
                 frame_delay: self.frame_delay,
@@ -155,7 +197,10 @@ impl Queue {
                     // What this worker left, because of its share or of a deadline, is for the others.
                     self.arrived.notify_one();
                 }
-                return Some(taken);
+                let alone = state.busy_workers == 0 && state.jobs.len() <= self.held;
+                state.busy_workers += 1;
+                state.wide_runs |= alone && self.wide.is_some();
+                return Some(Turn { jobs: taken, alone });
             }
             self.arrived.wait(&mut state);
         }
@@ -181,11 +226,17 @@ impl Queue {
         answer_all(waiting, &EmbedError::ShuttingDown);
     }
 
-    fn learn_cost(&self, inference: Duration, count: usize) {
+    /// Notes that a worker's run has ended. What the wide session took says nothing of what pictures cost when there are many.
+    fn ran(&self, inference: Duration, count: usize, is_wide: bool) {
         let observed = inference / u32::try_from(count).unwrap_or(u32::MAX).max(1);
         let mut state = self.state.lock();
-        state.cost_per_picture =
-            if state.cost_per_picture.is_zero() { observed } else { (state.cost_per_picture * 7 + observed) / 8 };
+        state.busy_workers = state.busy_workers.saturating_sub(1);
+        state.wide_runs &= !is_wide;
+        if state.cost_per_picture.is_zero() {
+            state.cost_per_picture = observed;
+        } else if !is_wide {
+            state.cost_per_picture = (state.cost_per_picture * 7 + observed) / 8;
+        }
     }
 }
 

@@ -54,6 +54,7 @@ impl Bench {
             queue_capacity,
             max_batch: Some(max_batch),
             workers: 1,
+            rounds: 0,
             frame_delay: Duration::MAX,
             ..Default::default()
         };
@@ -99,6 +100,61 @@ async fn a_batch_forms_while_the_model_is_busy() {
         batches.push(call.await.unwrap().unwrap().batch);
     }
     assert_eq!(batches, [1, 3, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_worker_that_is_alone_takes_the_wide_session() {
+    let spec = ModelSpec { model_id: "gated@0".to_owned(), input: INPUT, dims: 2, metric: Metric::Cosine };
+    let gated = || {
+        let ((arrived_sender, arrived), (orders, orders_receiver)) = (unbounded(), unbounded());
+        let backend: Box<dyn Backend> = Box::new(Gated { arrived: arrived_sender, orders: orders_receiver });
+        (backend, arrived, orders)
+    };
+    let (wide, wide_arrived, wide_orders) = gated();
+    let (narrow, narrow_arrived, narrow_orders) = gated();
+    let (other, other_arrived, other_orders) = gated();
+    let options = EmbedderOptions { workers: 2, ..Default::default() };
+    let embedder = Embedder::assemble(spec, vec![narrow, other], Some(wide), &options).unwrap();
+    let call = |red: u8| {
+        let embedder = embedder.clone();
+        tokio::spawn(async move { embedder.embed(vec![red, 0, 0], Priority::Live, None).await })
+    };
+    let next = |arrived: &Receiver<Vec<u8>>| arrived.recv_timeout(Duration::from_secs(60)).unwrap();
+    for (red, order) in [(1, Order::Answer), (4, Order::Panic), (7, Order::Answer)] {
+        let alone = call(red);
+        tokio::task::yield_now().await;
+        assert_eq!(next(&wide_arrived), [red]);
+        // One waits for it. When there are two, the first goes to the worker that is left, which has a session of its own.
+        let first = call(red + 1);
+        tokio::task::yield_now().await;
+        assert_eq!(embedder.queue_depth(), 1);
+        let second = call(red + 2);
+        tokio::task::yield_now().await;
+        let (reds, answer) = crossbeam_channel::select! {
+            recv(narrow_arrived) -> reds => (reds.unwrap(), &narrow_orders),
+            recv(other_arrived) -> reds => (reds.unwrap(), &other_orders),
+        };
+        assert_eq!(reds, [red + 1]);
+        answer.send(Order::Answer).unwrap();
+        first.await.unwrap().unwrap();
+        assert_eq!(embedder.queue_depth(), 1);
+        let fails = matches!(order, Order::Panic);
+        wide_orders.send(order).unwrap();
+        assert_eq!(alone.await.unwrap().is_err(), fails);
+        assert_eq!(next(&wide_arrived), [red + 2]);
+        wide_orders.send(Order::Answer).unwrap();
+        second.await.unwrap().unwrap();
+    }
+}
+
+#[test]
+fn a_wide_session_has_the_threads_of_all_workers_but_few() {
+    let of = |workers, intra_threads, wide_threads| {
+        EmbedderOptions { workers, intra_threads, wide_threads, ..Default::default() }.wide()
+    };
+    assert_eq!([of(1, 1, None), of(2, 1, None), of(16, 1, None)], [None, Some(2), Some(4)]);
+    assert_eq!([of(1, 2, None), of(4, 1, Some(1)), of(2, 1, Some(6))], [None, None, Some(6)]);
+    assert_eq!(EmbedderOptions::gpu().wide(), None);
 }
 
 #[tokio::test]
