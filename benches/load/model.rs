@@ -39,7 +39,7 @@ pub(crate) struct Stages {
 /// What this machine could do just then.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Yardstick {
-    /// Pictures a second of the model alone, as the server runs it.
+    /// Pictures a second of the model alone, as the server runs it when there is much to do.
     pub(crate) model_per_s: f64,
     /// While the other processors have nothing to do.
     pub(crate) stages: Stages,
@@ -91,7 +91,8 @@ impl Alone {
         let options = EmbedderOptions {
             workers: if inference.workers == 0 { suited.workers } else { inference.workers },
             intra_threads: if inference.intra_threads == 0 { suited.intra_threads } else { inference.intra_threads },
-            wide_threads: if inference.wide_threads == 0 { suited.wide_threads } else { Some(inference.wide_threads) },
+            // One picture after the other on all processors is sooner, but not more: the most is what the others do.
+            wide_threads: Some(1),
             max_batch: if inference.max_batch == 0 { suited.max_batch } else { Some(inference.max_batch) },
             providers: inference.providers.iter().map(provider).collect(),
             device: inference.device,

@@ -1,6 +1,5 @@
 //! What does the engine answer?
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Takeover;
@@ -158,7 +157,7 @@ pub struct SearchAnswer {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hit {
     /// The item.
-    pub item: Arc<Item>,
+    pub item: Item,
     /// How many pictures it has.
     pub images: usize,
     /// The number of the picture that is most alike, from 0; none where only words were compared.

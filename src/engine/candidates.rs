@@ -347,7 +347,7 @@ impl Gathering<'_> {
             let Some(entry) = catalogue.entry(item) else { continue };
             let mut candidate = Candidate::new(item);
             candidate.age_s = Some(now.seconds_since(entry.created_at).max(0.0) as f32);
-            candidate.region_match = region.is_some_and(|r| entry.item.regions.iter().any(|own| own == r));
+            candidate.region_match = region.is_some_and(|region| entry.packed.names_region(region));
             candidates.push(candidate);
         }
         let context = self.context(&catalogue);
@@ -401,7 +401,7 @@ impl Gathering<'_> {
         let gap = |later: usize| history[later].1.seconds_since(history[later - 1].1).max(0.0);
         let gaps = history.len().saturating_sub(1);
         let span_s = history.first().zip(history.last()).map(|(first, last)| last.1.seconds_since(first.1).max(0.0));
-        let duration_s = playing.and_then(|no| catalogue.entry(no)?.item.duration_s);
+        let duration_s = playing.and_then(|no| catalogue.entry(no)?.packed.duration_s());
         RequestContext {
             answered: self.answered,
             session_length: u32::try_from(history.len()).unwrap_or(u32::MAX),

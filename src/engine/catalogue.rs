@@ -1,8 +1,11 @@
 //! Which items are there, and which number does each have in this process?
 
+mod packed;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+pub(super) use self::packed::PackedItem;
 use crate::domain::{Item, ItemId, ItemNo, LoadError, StateReader, StateWriter, Timestamp};
 
 /// Marks saved numbers, and their layout: another one gets another version.
@@ -12,12 +15,21 @@ const VERSION: u32 = 1;
 /// An item of the catalogue and its pictures.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
-    /// The item.
-    pub(super) item: Arc<Item>,
+    /// The item's id.
+    pub(super) id: ItemId,
+    /// All the rest of it.
+    pub(super) packed: PackedItem,
     /// Its pictures, in their order.
     pub(super) images: Arc<[Portrayed]>,
     /// When it was first written.
     pub(super) created_at: Timestamp,
+}
+
+impl Entry {
+    /// The item.
+    pub(super) fn item(&self) -> Item {
+        self.packed.unpack(self.id.clone())
+    }
 }
 
 /// A picture of an item that has been embedded.
@@ -89,7 +101,7 @@ impl Catalogue {
 
     /// Puts an item at its number; `true` if it is new. The number must come from this catalogue.
     pub(super) fn put(&mut self, no: ItemNo, entry: Entry) -> bool {
-        let id = entry.item.id.clone();
+        let id = entry.id.clone();
         let Some(place) = self.entries.get_mut(no.index()) else {
             return false;
         };
@@ -171,7 +183,8 @@ mod tests {
     }
 
     fn entry(text: &str) -> Entry {
-        Entry { item: Arc::new(Item::new(id(text))), images: Arc::new([]), created_at: Timestamp(0) }
+        let packed = PackedItem::new(&Item::new(id(text)));
+        Entry { id: id(text), packed, images: Arc::new([]), created_at: Timestamp(0) }
     }
 
     #[test]
@@ -226,7 +239,7 @@ mod tests {
             catalogue.put(no, entry(name));
         }
         let names = |from: Option<&ItemId>, n| -> Vec<String> {
-            catalogue.page(from, n).map(|e| e.item.id.as_str().to_owned()).collect()
+            catalogue.page(from, n).map(|e| e.id.as_str().to_owned()).collect()
         };
         assert_eq!(names(None, 2), ["a", "b"]);
         assert_eq!(names(Some(&id("b")), 5), ["b", "c"]);

@@ -63,7 +63,7 @@ impl Engine {
             // One more, as the page begins with `after` itself if that is still there.
             let page = catalogue.page(after.as_ref(), limit.saturating_add(1));
             Ok(page
-                .filter(|entry| Some(&entry.item.id) != after.as_ref())
+                .filter(|entry| Some(&entry.id) != after.as_ref())
                 .take(limit)
                 .map(super::catalogue::Entry::view)
                 .collect())

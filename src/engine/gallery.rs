@@ -52,8 +52,8 @@ impl Gallery {
         self.filled.load(Ordering::Relaxed)
     }
 
-    /// Takes in an item's pictures as far as the models have seen them, and returns their vectors.
-    pub(super) fn take_in(&self, no: ItemNo, record: &ItemRecord) -> Vec<Embedding> {
+    /// Takes in an item's pictures as far as the models have seen them.
+    pub(super) fn take_in(&self, no: ItemNo, record: &ItemRecord) {
         let vectors: Vec<Embedding> = record.images.iter().filter_map(|image| self.vector_of(image)).collect();
         {
             let mut missing = self.missing.lock();
@@ -69,7 +69,6 @@ impl Gallery {
         } else if let Err(error) = self.vectors.upsert(no, &vectors) {
             tracing::error!(item = %record.item.id, %error, "the item's images cannot be indexed");
         }
-        vectors
     }
 
     /// Forgets an item.

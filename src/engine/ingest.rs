@@ -153,7 +153,7 @@ impl Engine {
 
 impl Entry {
     pub(super) fn view(&self) -> ItemView {
-        ItemView { item: (*self.item).clone(), images: self.images.iter().map(Portrayed::view).collect() }
+        ItemView { item: self.item(), images: self.images.iter().map(Portrayed::view).collect() }
     }
 }
 

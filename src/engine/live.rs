@@ -6,7 +6,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::RwLock;
 
 use super::applier::Change;
-use super::catalogue::{Catalogue, Entry, Portrayed};
+use super::catalogue::{Catalogue, Entry, PackedItem, Portrayed};
 use super::gallery::Gallery;
 use super::keep::Restored;
 use super::parts::EngineOptions;
@@ -106,24 +106,31 @@ impl Live {
             tracing::error!(item = %record.item.id, "no number is left for this item; raise index.max_items");
             return;
         };
-        let vectors = self.gallery.load().take_in(no, &record);
+        let gallery = self.gallery();
+        gallery.take_in(no, &record);
         if let Some(coming) = &*self.coming.load() {
             coming.take_in(no, &record);
         }
         self.text.write().upsert(no, &record.item);
-        self.attributes.upsert(no, &record.item);
+        let before = self.catalogue.read().entry(no).map(Entry::item);
+        self.attributes.upsert(no, before.as_ref(), &record.item);
         let images = record
             .images
             .iter()
             .map(|image| Portrayed { sha256: image.sha256, width: image.width, height: image.height })
             .collect();
         self.newest.write().insert(record.created_at, no);
-        let entry = Entry { item: Arc::new(record.item), images, created_at: record.created_at };
-        let item = entry.item.clone();
-        // Last, so that whoever finds the item finds its vectors too.
-        self.catalogue.write().put(no, entry);
-        // Only then, so that a training that is under way finds what it is told of.
-        self.collab.preference.describe_item(no, || ItemFeatures::of(&item, &vectors));
+        let packed = PackedItem::new(&record.item);
+        {
+            let mut catalogue = self.catalogue.write();
+            // The catalogue's own copy, which is shared.
+            let id = catalogue.id(no).unwrap_or(&record.item.id).clone();
+            // Last, so that whoever finds the item finds its vectors too.
+            catalogue.put(no, Entry { id, packed, images, created_at: record.created_at });
+        }
+        // Only then, so that a training that is under way finds what it is told of. From the vectors as they are kept, as a training
+        // has them: what has been guessed is then not guessed a little differently at the next start.
+        self.collab.preference.describe_item(no, || ItemFeatures::of(&record.item, &gallery.vectors.get(no)));
     }
 
     /// The number of an item whose pictures in the catalogue are those of `record`.
@@ -144,9 +151,12 @@ impl Live {
         let Some(no) = catalogue.number(id) else {
             return;
         };
+        let item = catalogue.entry(no).map(Entry::item);
         catalogue.remove(id);
         drop(catalogue);
-        self.attributes.remove(no);
+        if let Some(item) = item {
+            self.attributes.remove(no, &item);
+        }
         self.newest.write().remove(no);
         self.text.write().remove(no);
         self.gallery.load().forget(no);
@@ -164,7 +174,7 @@ impl Live {
         let (history, region) = Self::observe_in(&self.sessions, event, item);
         let signal = {
             let catalogue = self.catalogue.read();
-            let duration_s = catalogue.entry(item).and_then(|entry| entry.item.duration_s);
+            let duration_s = catalogue.entry(item).and_then(|entry| entry.packed.duration_s());
             Signal::of(event.kind, event.watched_s, duration_s, event.value)
         };
         let session = session_key(&event.session);
@@ -186,7 +196,7 @@ impl Live {
 
     /// What an item looks like to the models of `gallery` and is called, if it is in the catalogue.
     pub(super) fn features_of(&self, gallery: &Gallery, no: ItemNo) -> Option<ItemFeatures> {
-        let item = self.catalogue.read().entry(no)?.item.clone();
+        let item = self.catalogue.read().entry(no)?.item();
         Some(ItemFeatures::of(&item, &gallery.vectors.get(no)))
     }
 

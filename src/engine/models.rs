@@ -343,11 +343,12 @@ impl Parts {
 
     fn take_in_again(&self, record: &ItemRecord) {
         let Some(no) = self.live.number_if_same(record) else { return };
-        let vectors = self.live.gallery().take_in(no, record);
+        let gallery = self.live.gallery();
+        gallery.take_in(no, record);
         if let Some(coming) = self.live.coming() {
             coming.take_in(no, record);
         }
-        self.live.collab.preference.describe_item(no, || ItemFeatures::of(&record.item, &vectors));
+        self.live.collab.preference.describe_item(no, || ItemFeatures::of(&record.item, &gallery.vectors.get(no)));
     }
 
     async fn look_at_item(&self, no: ItemNo, models: &[Embedder]) -> Result<Look, EngineError> {

@@ -149,7 +149,7 @@ fn hits(
             contribution: part.contribution,
         };
         let parts = parts.map(|parts| parts.into_iter().map(named).collect());
-        Some(Hit { item: Arc::clone(&entry.item), images, image, score: found.score, parts })
+        Some(Hit { item: entry.item(), images, image, score: found.score, parts })
     };
     Ok(page.into_iter().filter_map(hit).collect())
 }

@@ -33,24 +33,11 @@ struct State {
     all: RoaringBitmap,
     words: Words,
     /// Field to its numbers in order, and to the items that have each.
-    numbers: HashMap<Arc<str>, BTreeMap<Number, Posting>>,
+    numbers: HashMap<Box<str>, BTreeMap<Number, Posting>>,
     availability: Availability,
     /// What may be shown, which most requests ask without any filter.
     open: Mutex<Open>,
-    /// What each item was entered under, so that it can be taken out.
-    entries: HashMap<u32, Entries>,
 }
-
-/// What an item is entered under.
-#[derive(Debug)]
-struct Entries {
-    words: Box<[u32]>,
-    numbers: Box<[(Arc<str>, Number)]>,
-    window: Window,
-}
-
-/// From when and until when an item may be shown.
-type Window = (Option<Timestamp>, Option<Timestamp>);
 
 impl AttributeIndex {
     /// No items.
@@ -58,21 +45,27 @@ impl AttributeIndex {
         Self::default()
     }
 
-    /// Takes in `item`, in place of what was known of it.
-    pub fn upsert(&self, number: ItemNo, item: &Item) {
+    /// Takes in `item` in place of `before`, which must be what was taken in last under this number: the index itself does not keep
+    /// what it has of each item.
+    pub fn upsert(&self, number: ItemNo, before: Option<&Item>, item: &Item) {
+        if before == Some(item) {
+            return;
+        }
         let mut state = self.state.write();
-        state.remove(number.0);
+        if let Some(before) = before {
+            state.remove(number.0, before);
+        }
         state.insert(number.0, item);
     }
 
-    /// Forgets an item; whether it was there.
-    pub fn remove(&self, number: ItemNo) -> bool {
-        self.state.write().remove(number.0)
+    /// Forgets an item, which must be what was taken in last under this number; whether it was there.
+    pub fn remove(&self, number: ItemNo, item: &Item) -> bool {
+        self.state.write().remove(number.0, item)
     }
 
     /// The number of items.
     pub fn len(&self) -> usize {
-        self.state.read().entries.len()
+        self.state.read().all.len() as usize
     }
 
     /// Whether there are no items.
@@ -102,9 +95,7 @@ impl AttributeIndex {
     pub fn bytes(&self) -> usize {
         let state = self.state.read();
         let numbers = state.numbers.values().flatten().map(|(_, posting)| 32 + posting.bytes());
-        let entry = |e: &Entries| size_of::<Entries>() + e.words.len() * 4 + e.numbers.len() * 24 + 16;
-        let entries: usize = state.entries.values().map(entry).sum();
-        state.words.bytes() + numbers.sum::<usize>() + entries + state.all.serialized_size()
+        state.words.bytes() + numbers.sum::<usize>() + state.all.serialized_size()
     }
 }
 
@@ -112,40 +103,35 @@ impl State {
     fn insert(&mut self, number: u32, item: &Item) {
         self.open.get_mut().forget();
         self.all.insert(number);
-        let mut words: Vec<u32> =
-            words_of(item).into_iter().map(|(field, text)| self.words.insert(field, &text, number)).collect();
-        words.sort_unstable();
-        words.dedup();
-        let mut numbers = Vec::new();
+        words_of(item).iter().for_each(|(field, text)| self.words.insert(field, text, number));
         for (field, value) in numbers_of(item) {
-            let field = match self.numbers.get_key_value(field) {
-                Some((field, _)) => Arc::clone(field),
-                None => field.into(),
-            };
-            let column = self.numbers.entry(Arc::clone(&field)).or_default();
-            column.entry(value).and_modify(|posting| posting.insert(number)).or_insert(Posting::One(number));
-            numbers.push((field, value));
+            let posting = Posting::One(number);
+            match self.numbers.get_mut(field) {
+                Some(column) => {
+                    column.entry(value).and_modify(|posting| posting.insert(number)).or_insert(posting);
+                }
+                None => drop(self.numbers.insert(field.into(), BTreeMap::from([(value, posting)]))),
+            }
         }
-        let window = (item.available_from, item.available_until);
-        self.availability.insert(number, window, !item.regions.is_empty());
-        self.entries.insert(number, Entries { words: words.into(), numbers: numbers.into(), window });
+        self.availability.insert(number, window_of(item), !item.regions.is_empty());
     }
 
-    fn remove(&mut self, number: u32) -> bool {
-        let Some(entries) = self.entries.remove(&number) else { return false };
+    fn remove(&mut self, number: u32, item: &Item) -> bool {
+        if !self.all.remove(number) {
+            return false;
+        }
         self.open.get_mut().forget();
-        self.all.remove(number);
-        entries.words.iter().for_each(|word| self.words.remove(*word, number));
-        for (field, value) in &entries.numbers {
+        words_of(item).iter().for_each(|(field, text)| self.words.remove(field, text, number));
+        for (field, value) in numbers_of(item) {
             let Some(column) = self.numbers.get_mut(field) else { continue };
-            if column.get_mut(value).is_some_and(|posting| posting.remove(number)) {
-                column.remove(value);
+            if column.get_mut(&value).is_some_and(|posting| posting.remove(number)) {
+                column.remove(&value);
                 if column.is_empty() {
                     self.numbers.remove(field);
                 }
             }
         }
-        self.availability.remove(number, entries.window);
+        self.availability.remove(number, window_of(item));
         true
     }
 
@@ -275,6 +261,11 @@ fn numbers_of(item: &Item) -> Vec<(&str, Number)> {
         Attribute::Number(_) | Attribute::Flag(_) | Attribute::Text(_) | Attribute::Texts(_) => None,
     });
     age.into_iter().chain(duration).chain(own).collect()
+}
+
+/// From when and until when it may be shown.
+fn window_of(item: &Item) -> (Option<Timestamp>, Option<Timestamp>) {
+    (item.available_from, item.available_until)
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //!
 //! BM25 as in Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), with the
 //! fields folded into one weighted term frequency (their BM25F, section 3.6, with one length for all fields).
-
 //!
 //! Scores lie between 0 and 1: a part of the best score that any item could have for the query. An item would have that
 //! best score if it had all of the query's words, and as often as one likes.
@@ -23,9 +22,9 @@ const K1: f32 = 1.2;
 /// Strength of the length normalisation.
 const B: f32 = 0.6;
 /// What a word counts in each field.
-const TITLE_WEIGHT: f32 = 3.0;
-const LABEL_WEIGHT: f32 = 2.0;
-const DESCRIPTION_WEIGHT: f32 = 1.0;
+const TITLE_WEIGHT: u16 = 3;
+const LABEL_WEIGHT: u16 = 2;
+const DESCRIPTION_WEIGHT: u16 = 1;
 /// Words of an item beyond this many are dropped, so that a long description cannot fill the memory.
 const MAX_TERMS_PER_ITEM: usize = 256;
 /// A query uses its rarest words only, and stops once this many postings have been read, so that a word that
@@ -33,19 +32,20 @@ const MAX_TERMS_PER_ITEM: usize = 256;
 const MAX_QUERY_TERMS: usize = 24;
 const MAX_POSTINGS_READ: usize = 50_000;
 
+/// Eight bytes: there is one for each word of each item.
 #[derive(Debug, Clone, Copy)]
 struct Posting {
     item: u32,
-    /// Weighted term frequency.
-    frequency: f32,
+    /// Weighted term frequency; a word that comes more often than can be counted is worth no more anyhow.
+    frequency: u16,
     /// The item's length, once more, as looking it up would cost more than all the rest.
-    length: f32,
+    length: u16,
 }
 
 #[derive(Debug)]
 struct Document {
     terms: Box<[u32]>,
-    length: f32,
+    length: u16,
 }
 
 /// An inverted index from words to items. Not synchronised: the owner locks it.
@@ -94,12 +94,16 @@ impl TextIndex {
             return;
         }
         self.neighbours.forget();
-        let length: f32 = frequencies.iter().map(|(_, frequency)| frequency).sum();
+        let length = frequencies.iter().fold(0_u16, |length, &(_, frequency)| length.saturating_add(frequency));
         let mut terms = Vec::with_capacity(frequencies.len());
         for (word, frequency) in frequencies {
             let term = self.term(word);
             let list = &mut self.postings[term as usize];
             let place = list.partition_point(|p| p.item < no.0);
+            if list.len() == list.capacity() {
+                // By an eighth, not twofold: together the lists are long.
+                list.reserve_exact(list.len() / 8 + 1);
+            }
             list.insert(place, Posting { item: no.0, frequency, length });
             terms.push(term);
         }
@@ -108,7 +112,7 @@ impl TextIndex {
     }
 
     /// Whether number `no` has exactly these words already, as it does when something else of the item was changed.
-    fn has(&self, no: ItemNo, frequencies: &[(String, f32)]) -> bool {
+    fn has(&self, no: ItemNo, frequencies: &[(String, u16)]) -> bool {
         let Some(document) = self.documents.get(&no.0) else {
             return frequencies.is_empty();
         };
@@ -278,8 +282,9 @@ impl TextIndex {
 impl TextQuery {
     /// What is left of a word's frequency in an item once it saturates: 0 to K1 + 1.
     fn saturated(&self, posting: &Posting) -> f32 {
-        let saturation = K1 * (1.0 - B + B * posting.length / self.mean_length);
-        posting.frequency * (K1 + 1.0) / (posting.frequency + saturation)
+        let (frequency, length) = (f32::from(posting.frequency), f32::from(posting.length));
+        let saturation = K1 * (1.0 - B + B * length / self.mean_length);
+        frequency * (K1 + 1.0) / (frequency + saturation)
     }
 }
 
@@ -307,9 +312,9 @@ impl Sums {
 
 /// The words of an item with their weighted frequencies, in the order in which the item has them: of equally rare words
 /// the first ones count, and the same item gets the same scores in every process.
-fn frequencies_of(item: &Item) -> Vec<(String, f32)> {
+fn frequencies_of(item: &Item) -> Vec<(String, u16)> {
     let mut places: HashMap<String, usize> = HashMap::new();
-    let mut frequencies: Vec<(String, f32)> = Vec::new();
+    let mut frequencies: Vec<(String, u16)> = Vec::new();
     let labels = item.tags.iter().chain(&item.categories);
     let fields = std::iter::once((item.title.as_str(), TITLE_WEIGHT))
         .chain(labels.map(|label| (label.as_str(), LABEL_WEIGHT)))
@@ -317,7 +322,7 @@ fn frequencies_of(item: &Item) -> Vec<(String, f32)> {
     for (text, weight) in fields {
         for word in words(text) {
             match places.get(&word) {
-                Some(&place) => frequencies[place].1 += weight,
+                Some(&place) => frequencies[place].1 = frequencies[place].1.saturating_add(weight),
                 None if frequencies.len() < MAX_TERMS_PER_ITEM => {
                     places.insert(word.clone(), frequencies.len());
                     frequencies.push((word, weight));
@@ -452,6 +457,17 @@ mod tests {
         let best = |text: &str| index.search(text, 1, None)[0].score;
         assert_eq!(best("sea sea"), best("sea"));
         assert!(best("sea xylophone") < 0.6 * best("sea"), "half of what was asked for is missing");
+    }
+
+    #[test]
+    fn a_word_may_come_more_often_than_can_be_counted() {
+        let mut index = shelf();
+        index.upsert(ItemNo(3), &item("", &["sea "; 40_000], "gulls"));
+        let found = index.search("sea", 10, None);
+        assert_eq!(found[0].item, ItemNo(3));
+        assert!(found.iter().all(|s| s.score > 0.0 && s.score < 1.0));
+        assert!(index.remove(ItemNo(3)));
+        assert_eq!(numbers(&index.search("sea", 10, None)), [0, 1]);
     }
 
     #[test]

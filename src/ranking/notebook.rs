@@ -53,7 +53,7 @@ fn ring<T: Copy>(room: usize, any: T) -> VecDeque<T> {
 }
 
 impl Notebook {
-    /// With room for so many cases of lessons of `model`'s schema, which take some 130 bytes each.
+    /// With room for so many cases of lessons of `model`'s schema, which take some 190 bytes each.
     pub fn new(room: usize, model: &HazardModel) -> Self {
         let (width, intervals) = (model.schema().row_width(), model.schema().horizons().count());
         // Not zero: zeroes are promised by the system and come when they are first written.

@@ -12,14 +12,14 @@ use crate::domain::Range;
 #[derive(Debug)]
 pub(super) enum Posting {
     One(u32),
-    Many(RoaringBitmap),
+    Many(Box<RoaringBitmap>),
 }
 
 impl Posting {
     pub(super) fn insert(&mut self, item: u32) {
         match self {
             Self::One(own) if *own == item => {}
-            Self::One(own) => *self = Self::Many(RoaringBitmap::from([*own, item])),
+            Self::One(own) => *self = Self::Many(Box::new(RoaringBitmap::from([*own, item]))),
             Self::Many(items) => drop(items.insert(item)),
         }
     }
@@ -38,14 +38,14 @@ impl Posting {
     pub(super) fn to_bitmap(&self) -> RoaringBitmap {
         match self {
             Self::One(item) => RoaringBitmap::from([*item]),
-            Self::Many(items) => items.clone(),
+            Self::Many(items) => RoaringBitmap::clone(items),
         }
     }
 
     pub(super) fn add_to(&self, all: &mut RoaringBitmap) {
         match self {
             Self::One(item) => drop(all.insert(*item)),
-            Self::Many(items) => *all |= items,
+            Self::Many(items) => *all |= &**items,
         }
     }
 
