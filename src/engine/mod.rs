@@ -198,6 +198,7 @@ impl Engine {
             items: parts.live.catalogue.read().len() as u64,
             vectors: index.vectors as u64,
             index_bytes: index.bytes as u64,
+            preference_added: self.parts.live.collab.preference.added() as u64,
             log_sequence: parts.store.last_sequence(),
             log_first_sequence: store.first_sequence,
             log_bytes: store.log_bytes,

@@ -106,6 +106,8 @@ pub struct Sizes {
     pub vectors: u64,
     /// Memory of the index, in bytes.
     pub index_bytes: u64,
+    /// Items whose taste was guessed since tastes were learned.
+    pub preference_added: u64,
     /// The sequence number of the last entry of the log.
     pub log_sequence: u64,
     /// The sequence number of its first entry.
@@ -142,6 +144,7 @@ struct Families {
     item_count: IntGauge,
     vectors: IntGauge,
     index_bytes: IntGauge,
+    preference_added: IntGauge,
     log_sequence: IntGauge,
     log_first_sequence: IntGauge,
     log_bytes: IntGauge,
@@ -277,6 +280,10 @@ impl Metrics {
             item_count: add.gauge("upnext_items", "Items in the catalogue.")?,
             vectors: add.gauge("upnext_index_vectors", "Vectors in the index.")?,
             index_bytes: add.gauge("upnext_index_bytes", "Memory of the index.")?,
+            preference_added: add.gauge(
+                "upnext_preference_added_items",
+                "Items that have come since the preference model was learned, with a factor that is guessed.",
+            )?,
             log_sequence: add.gauge("upnext_log_sequence", "Sequence number of the last entry of the log.")?,
             log_first_sequence: add
                 .gauge("upnext_log_first_sequence", "Sequence number of the first entry that the log still has.")?,
@@ -409,6 +416,7 @@ impl Metrics {
         self.0.item_count.set(clamp(sizes.items));
         self.0.vectors.set(clamp(sizes.vectors));
         self.0.index_bytes.set(clamp(sizes.index_bytes));
+        self.0.preference_added.set(clamp(sizes.preference_added));
         self.0.log_sequence.set(clamp(sizes.log_sequence));
         self.0.log_first_sequence.set(clamp(sizes.log_first_sequence));
         self.0.log_bytes.set(clamp(sizes.log_bytes));

@@ -306,6 +306,11 @@ impl Preference {
         Some(self.model.load().as_ref()?.origin(item)? == Origin::Guessed)
     }
 
+    /// How many items have come since the model was learned and have a guessed factor.
+    pub fn added(&self) -> usize {
+        self.model.load().as_ref().map_or(0, |model| model.added())
+    }
+
     /// How many tastes are known, and how many items they have turned to in all.
     pub fn known(&self) -> (usize, usize) {
         let histories = self.histories.read();

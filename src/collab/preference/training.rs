@@ -68,10 +68,9 @@ impl Preference {
         };
         let Some(last) = last else { return true };
         let new = self.new.load(Ordering::Relaxed) as f64;
-        let added = self.model.load().as_ref().map_or(0, |model| model.added());
         // A clock that was set back must not stop training for ever.
         let waited = now.seconds_since(last).abs() >= every_s;
-        waited && (new >= (new_share * engagements as f64).max(1.0) || forgot || added >= MANY_ADDED)
+        waited && (new >= (new_share * engagements as f64).max(1.0) || forgot || self.added() >= MANY_ADDED)
     }
 
     /// Learns a new model from all histories and swaps it in. Of the items that are there, `items`, those without
