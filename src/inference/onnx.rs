@@ -243,8 +243,11 @@ impl Backend for OnnxBackend {
 fn session_builder(environment: &ort::environment::Environment, intra_threads: usize) -> ort::Result<SessionBuilder> {
     let mut builder = Session::builder(environment)?;
     builder = builder.with_intra_threads(intra_threads)?.with_inter_threads(1)?;
-    // Threads that spin between runs would take the cores from decoding and ranking.
-    Ok(builder.with_config_entry("session.intra_op.allow_spinning", "0")?)
+    // Threads that share a run wait for each other busily, which is sooner over than being woken for every operator; after it they must
+    // not take the cores from decoding and ranking.
+    let spinning = if intra_threads > 1 { "1" } else { "0" };
+    builder = builder.with_config_entry("session.intra_op.allow_spinning", spinning)?;
+    Ok(builder.with_config_entry("session.force_spinning_stop", spinning)?)
 }
 
 /// Fixes the sides of a graph that takes any, where they are called `height` and `width`: what is known beforehand is

@@ -25,11 +25,11 @@ pub(super) struct Job {
 
 /// Takes batches from `queue` and answers them until the queue is closed.
 pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
-    while let Some(Turn { jobs, alone }) = queue.next_turn() {
+    while let Some(Turn { jobs, alone, arrivals_before }) = queue.next_turn() {
         let taken = Instant::now();
         let pictures: Vec<&[u8]> = jobs.iter().map(|job| job.pixels.as_slice()).collect();
         // Nobody else holds it, for nobody else is alone.
-        let mut wide = if alone { queue.wide.as_ref().and_then(Mutex::try_lock) } else { None };
+        let mut wide = if alone == Some(Alone::Wide) { queue.wide.as_ref().and_then(Mutex::try_lock) } else { None };
         let is_wide = wide.is_some();
         let backend = wide.as_mut().map_or(&mut backend, |wide| &mut **wide);
         let answers = match PixelBatch::new(queue.input, pictures) {
@@ -46,7 +46,7 @@ pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
         drop(wide);
         let inference = taken.elapsed();
         let count = jobs.len();
-        queue.ran(inference, count, is_wide);
+        queue.ran(inference, count, is_wide, alone.is_some().then_some(arrivals_before));
         match answers {
             Ok(answers) => {
                 for (job, answer) in jobs.into_iter().zip(answers) {
@@ -64,12 +64,26 @@ pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
     }
 }
 
+/// When more than this share of the turns that began alone saw another picture come, two pictures are done sooner side by side than one
+/// after the other on all processors.
+const OFTEN_FOLLOWED: f32 = 0.5;
+
 /// What a worker does next.
 struct Turn {
     /// Never empty.
     jobs: Vec<Job>,
-    /// Whether no other worker does anything and next to nothing waits.
-    alone: bool,
+    /// Whether no other worker does anything, and what then is to be done.
+    alone: Option<Alone>,
+    arrivals_before: u64,
+}
+
+/// A turn of a worker beside which no other does anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alone {
+    /// To be done by all processors.
+    Wide,
+    /// By one, because another picture may be expected before it is done.
+    Narrow,
 }
 
 /// The pictures that wait, for all workers together.
@@ -98,6 +112,10 @@ struct State {
     busy_workers: usize,
     /// One of them has the wide session.
     wide_runs: bool,
+    /// Pictures that have ever come.
+    arrivals: u64,
+    /// A decayed share of the turns that began alone and saw another picture come.
+    followed: f32,
     /// A decayed mean of what a picture took.
     cost_per_picture: Duration,
     /// When the last of the viewers' frames came.
@@ -118,6 +136,8 @@ impl Queue {
             free_workers: 0,
             busy_workers: 0,
             wide_runs: false,
+            arrivals: 0,
+            followed: 0.0,
             cost_per_picture: Duration::ZERO,
             last_live: None,
             closed: false,
@@ -159,6 +179,7 @@ impl Queue {
                 state.last_live = Some(job.enqueued);
             }
             state.jobs.push(job);
+            state.arrivals += 1;
             displaced
         };
         self.arrived.notify_one();
@@ -197,10 +218,12 @@ impl Queue {
                     // What this worker left, because of its share or of a deadline, is for the others.
                     self.arrived.notify_one();
                 }
-                let alone = state.busy_workers == 0 && state.jobs.len() <= self.held;
+                let is_wide = self.wide.is_some() && state.jobs.len() <= self.held && state.followed <= OFTEN_FOLLOWED;
+                let kind = if is_wide { Alone::Wide } else { Alone::Narrow };
+                let alone = (state.busy_workers == 0).then_some(kind);
                 state.busy_workers += 1;
-                state.wide_runs |= alone && self.wide.is_some();
-                return Some(Turn { jobs: taken, alone });
+                state.wide_runs |= alone == Some(Alone::Wide);
+                return Some(Turn { jobs: taken, alone, arrivals_before: state.arrivals });
             }
             self.arrived.wait(&mut state);
         }
@@ -226,12 +249,17 @@ impl Queue {
         answer_all(waiting, &EmbedError::ShuttingDown);
     }
 
-    /// Notes that a worker's run has ended. What the wide session took says nothing of what pictures cost when there are many.
-    fn ran(&self, inference: Duration, count: usize, is_wide: bool) {
+    /// Notes that a worker's run has ended, and how many pictures had ever come before it, if it began alone. What the wide session took says
+    /// nothing of what pictures cost when there are many.
+    fn ran(&self, inference: Duration, count: usize, is_wide: bool, alone_after: Option<u64>) {
         let observed = inference / u32::try_from(count).unwrap_or(u32::MAX).max(1);
         let mut state = self.state.lock();
         state.busy_workers = state.busy_workers.saturating_sub(1);
         state.wide_runs &= !is_wide;
+        if let Some(before) = alone_after {
+            let followed = if state.arrivals > before { 1.0 } else { 0.0 };
+            state.followed += (followed - state.followed) / 8.0;
+        }
         if state.cost_per_picture.is_zero() {
             state.cost_per_picture = observed;
         } else if !is_wide {

@@ -102,49 +102,106 @@ async fn a_batch_forms_while_the_model_is_busy() {
     assert_eq!(batches, [1, 3, 3, 3]);
 }
 
+/// Two workers, and a wide session.
+struct Pair {
+    embedder: Embedder,
+    wide: (Receiver<Vec<u8>>, Sender<Order>),
+    narrow: [(Receiver<Vec<u8>>, Sender<Order>); 2],
+}
+
+impl Pair {
+    fn new() -> Self {
+        let spec = ModelSpec { model_id: "gated@0".to_owned(), input: INPUT, dims: 2, metric: Metric::Cosine };
+        let gated = || {
+            let ((arrived_sender, arrived), (orders, orders_receiver)) = (unbounded(), unbounded());
+            let backend: Box<dyn Backend> = Box::new(Gated { arrived: arrived_sender, orders: orders_receiver });
+            (backend, (arrived, orders))
+        };
+        let ((wide, wide_line), (one, one_line), (other, other_line)) = (gated(), gated(), gated());
+        let options = EmbedderOptions { workers: 2, ..Default::default() };
+        let embedder = Embedder::assemble(spec, vec![one, other], Some(wide), &options).unwrap();
+        Self { embedder, wide: wide_line, narrow: [one_line, other_line] }
+    }
+
+    async fn call(&self, red: u8) -> Call {
+        let embedder = self.embedder.clone();
+        let call = tokio::spawn(async move { embedder.embed(vec![red, 0, 0], Priority::Live, None).await });
+        tokio::task::yield_now().await;
+        call
+    }
+
+    /// What the wide session is given next.
+    fn wide(&self) -> Vec<u8> {
+        self.wide.0.recv_timeout(Duration::from_secs(60)).unwrap()
+    }
+
+    /// What one of the two workers' own sessions is given next, and where it takes its order.
+    fn narrow(&self) -> (Vec<u8>, &Sender<Order>) {
+        let [(one, one_orders), (other, other_orders)] = &self.narrow;
+        crossbeam_channel::select! {
+            recv(one) -> reds => (reds.unwrap(), one_orders),
+            recv(other) -> reds => (reds.unwrap(), other_orders),
+            default(Duration::from_secs(60)) => panic!("no worker took anything"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_worker_that_is_alone_takes_the_wide_session() {
-    let spec = ModelSpec { model_id: "gated@0".to_owned(), input: INPUT, dims: 2, metric: Metric::Cosine };
-    let gated = || {
-        let ((arrived_sender, arrived), (orders, orders_receiver)) = (unbounded(), unbounded());
-        let backend: Box<dyn Backend> = Box::new(Gated { arrived: arrived_sender, orders: orders_receiver });
-        (backend, arrived, orders)
-    };
-    let (wide, wide_arrived, wide_orders) = gated();
-    let (narrow, narrow_arrived, narrow_orders) = gated();
-    let (other, other_arrived, other_orders) = gated();
-    let options = EmbedderOptions { workers: 2, ..Default::default() };
-    let embedder = Embedder::assemble(spec, vec![narrow, other], Some(wide), &options).unwrap();
-    let call = |red: u8| {
-        let embedder = embedder.clone();
-        tokio::spawn(async move { embedder.embed(vec![red, 0, 0], Priority::Live, None).await })
-    };
-    let next = |arrived: &Receiver<Vec<u8>>| arrived.recv_timeout(Duration::from_secs(60)).unwrap();
+    let pair = Pair::new();
     for (red, order) in [(1, Order::Answer), (4, Order::Panic), (7, Order::Answer)] {
-        let alone = call(red);
-        tokio::task::yield_now().await;
-        assert_eq!(next(&wide_arrived), [red]);
+        let alone = pair.call(red).await;
+        assert_eq!(pair.wide(), [red]);
         // One waits for it. When there are two, the first goes to the worker that is left, which has a session of its own.
-        let first = call(red + 1);
-        tokio::task::yield_now().await;
-        assert_eq!(embedder.queue_depth(), 1);
-        let second = call(red + 2);
-        tokio::task::yield_now().await;
-        let (reds, answer) = crossbeam_channel::select! {
-            recv(narrow_arrived) -> reds => (reds.unwrap(), &narrow_orders),
-            recv(other_arrived) -> reds => (reds.unwrap(), &other_orders),
-        };
+        let first = pair.call(red + 1).await;
+        assert_eq!(pair.embedder.queue_depth(), 1);
+        let second = pair.call(red + 2).await;
+        let (reds, orders) = pair.narrow();
         assert_eq!(reds, [red + 1]);
-        answer.send(Order::Answer).unwrap();
+        orders.send(Order::Answer).unwrap();
         first.await.unwrap().unwrap();
-        assert_eq!(embedder.queue_depth(), 1);
+        assert_eq!(pair.embedder.queue_depth(), 1);
         let fails = matches!(order, Order::Panic);
-        wide_orders.send(order).unwrap();
+        pair.wide.1.send(order).unwrap();
         assert_eq!(alone.await.unwrap().is_err(), fails);
-        assert_eq!(next(&wide_arrived), [red + 2]);
-        wide_orders.send(Order::Answer).unwrap();
+        assert_eq!(pair.wide(), [red + 2]);
+        pair.wide.1.send(Order::Answer).unwrap();
         second.await.unwrap().unwrap();
     }
+}
+
+#[tokio::test]
+async fn pictures_that_keep_coming_in_twos_are_done_side_by_side() {
+    let pair = Pair::new();
+    let mut call = pair.call(1).await;
+    for red in 2..=7 {
+        assert_eq!(pair.wide(), [red - 1]);
+        let next = pair.call(red).await;
+        pair.wide.1.send(Order::Answer).unwrap();
+        call.await.unwrap().unwrap();
+        call = next;
+    }
+    let (reds, orders) = pair.narrow();
+    assert_eq!(reds, [7]);
+    let beside = pair.call(8).await;
+    let (reds, orders_beside) = pair.narrow();
+    assert_eq!(reds, [8]);
+    for (orders, call) in [(orders, call), (orders_beside, beside)] {
+        orders.send(Order::Answer).unwrap();
+        call.await.unwrap().unwrap();
+    }
+    // When they come one by one again, it takes some of them to believe it.
+    for red in [9, 10] {
+        let call = pair.call(red).await;
+        let (reds, orders) = pair.narrow();
+        assert_eq!(reds, [red]);
+        orders.send(Order::Answer).unwrap();
+        call.await.unwrap().unwrap();
+    }
+    let call = pair.call(11).await;
+    assert_eq!(pair.wide(), [11]);
+    pair.wide.1.send(Order::Answer).unwrap();
+    call.await.unwrap().unwrap();
 }
 
 #[test]

@@ -317,9 +317,12 @@ fn tastes_are_learned_in_the_background_and_reach_new_items_by_their_looks() {
         let client = server.client();
         let answer = client.recommend(&json!({"user_id": "viewer-0", "count": 20})).await;
         assert!(answer["sources_used"].to_string().contains("preference"), "{answer}");
-        assert_eq!(client.metric("upnext_preference_added_items").await, 0.0);
         let item = json!({"title": "a-10", "images_base64": [base64(&World::get().frame(0, 29.0))]});
         client.put("/v1/items/a-10", &item).await.ok();
-        assert_eq!(client.metric("upnext_preference_added_items").await, 1.0);
+        let added = async || client.metric("upnext_preference_added_items").await;
+        while added().await < 1.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert_eq!(added().await, 1.0);
     });
 }
