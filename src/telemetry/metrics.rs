@@ -280,10 +280,8 @@ impl Metrics {
             item_count: add.gauge("upnext_items", "Items in the catalogue.")?,
             vectors: add.gauge("upnext_index_vectors", "Vectors in the index.")?,
             index_bytes: add.gauge("upnext_index_bytes", "Memory of the index.")?,
-            preference_added: add.gauge(
-                "upnext_preference_added_items",
-                "Items that have come since the preference model was learned, with a factor that is guessed.",
-            )?,
+            preference_added: add
+                .gauge("upnext_preference_added_items", "Items with a guessed factor since the last training.")?,
             log_sequence: add.gauge("upnext_log_sequence", "Sequence number of the last entry of the log.")?,
             log_first_sequence: add
                 .gauge("upnext_log_first_sequence", "Sequence number of the first entry that the log still has.")?,
