@@ -219,7 +219,7 @@ mod tests {
         #[test]
         fn an_item_comes_back_as_it_was(item in item(), other in ".{0,3}") {
             let packed = PackedItem::new(&item);
-            prop_assert_eq!(packed.unpack(item.id.clone()), item.clone());
+            prop_assert_eq!(&packed.unpack(item.id.clone()), &item);
             prop_assert_eq!(packed.duration_s(), item.duration_s);
             for region in item.regions.iter().chain([&other]) {
                 prop_assert_eq!(packed.names_region(region), item.regions.contains(region));

@@ -46,8 +46,7 @@ impl Words {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let word = |(text, posting): (&Box<str>, &Posting)| 32 + text.len() + posting.bytes();
-        self.0.values().flatten().map(word).sum()
+        self.0.values().flatten().map(|(text, posting)| 32 + text.len() + posting.bytes()).sum()
     }
 }
 
