@@ -25,11 +25,11 @@ pub(super) struct Job {
 
 /// Takes batches from `queue` and answers them until the queue is closed.
 pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
-    while let Some(Turn { jobs, alone, arrivals_before }) = queue.next_turn() {
+    while let Some(Turn { jobs, wide, alone_after }) = queue.next_turn() {
         let taken = Instant::now();
         let pictures: Vec<&[u8]> = jobs.iter().map(|job| job.pixels.as_slice()).collect();
         // Nobody else holds it, for nobody else is alone.
-        let mut wide = if alone == Some(Alone::Wide) { queue.wide.as_ref().and_then(Mutex::try_lock) } else { None };
+        let mut wide = if wide { queue.wide.as_ref().and_then(Mutex::try_lock) } else { None };
         let is_wide = wide.is_some();
         let backend = wide.as_mut().map_or(&mut backend, |wide| &mut **wide);
         let answers = match PixelBatch::new(queue.input, pictures) {
@@ -46,7 +46,7 @@ pub(super) fn run(queue: &Queue, mut backend: Box<dyn Backend>) {
         drop(wide);
         let inference = taken.elapsed();
         let count = jobs.len();
-        queue.ran(inference, count, is_wide, alone.is_some().then_some(arrivals_before));
+        queue.ran(inference, count, is_wide, alone_after);
         match answers {
             Ok(answers) => {
                 for (job, answer) in jobs.into_iter().zip(answers) {
@@ -72,18 +72,10 @@ const OFTEN_FOLLOWED: f32 = 0.5;
 struct Turn {
     /// Never empty.
     jobs: Vec<Job>,
-    /// Whether no other worker does anything, and what then is to be done.
-    alone: Option<Alone>,
-    arrivals_before: u64,
-}
-
-/// A turn of a worker beside which no other does anything.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Alone {
-    /// To be done by all processors.
-    Wide,
-    /// By one, because another picture may be expected before it is done.
-    Narrow,
+    /// Whether it is for the wide session.
+    wide: bool,
+    /// How many pictures had ever come when it began, if no other worker did anything then.
+    alone_after: Option<u64>,
 }
 
 /// The pictures that wait, for all workers together.
@@ -218,12 +210,14 @@ impl Queue {
                     // What this worker left, because of its share or of a deadline, is for the others.
                     self.arrived.notify_one();
                 }
-                let is_wide = self.wide.is_some() && state.jobs.len() <= self.held && state.followed <= OFTEN_FOLLOWED;
-                let kind = if is_wide { Alone::Wide } else { Alone::Narrow };
-                let alone = (state.busy_workers == 0).then_some(kind);
+                let alone_after = (state.busy_workers == 0).then_some(state.arrivals);
+                let wide = self.wide.is_some()
+                    && alone_after.is_some()
+                    && state.jobs.len() <= self.held
+                    && state.followed <= OFTEN_FOLLOWED;
                 state.busy_workers += 1;
-                state.wide_runs |= alone == Some(Alone::Wide);
-                return Some(Turn { jobs: taken, alone, arrivals_before: state.arrivals });
+                state.wide_runs |= wide;
+                return Some(Turn { jobs: taken, wide, alone_after });
             }
             self.arrived.wait(&mut state);
         }
